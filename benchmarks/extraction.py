@@ -1,0 +1,149 @@
+"""What recording layers costs beside the forward pass, and the store beside its bytes.
+
+    python -m benchmarks.extraction
+
+Times are processor seconds, the least of several rounds in which both sides take turns; the
+store is timed by the clock. The floor of the store is the same number of bytes written to one
+file with one fsync, or read from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mirror_analysis.models.hooks import record
+from mirror_analysis.models.model import LayerInfo
+from mirror_analysis.models.pooling import Pooling
+from mirror_analysis.store import FeatureStore, StackKey
+
+BLOCKS, WIDTH, TOKENS = 12, 384, 197
+
+
+def hooks(rounds: int) -> dict[str, float]:
+    """A 12-block transformer encoder of 384 channels, 2 episodes of 4 frames of 197 tokens."""
+    episodes, frames = 2, 4
+    block = nn.TransformerEncoderLayer(WIDTH, 6, 4 * WIDTH, batch_first=True, norm_first=True)
+    network = nn.TransformerEncoder(block, BLOCKS, enable_nested_tensor=False).eval()
+    x = torch.randn(episodes * frames, TOKENS, WIDTH)
+    names = [f"block{i}" for i in range(BLOCKS)]
+    taps = dict(zip(names, network.layers, strict=True))
+    layers = [LayerInfo(name, WIDTH, "episode*time token channel") for name in names]
+
+    def recorded() -> None:
+        with record(taps, layers, pooling=Pooling(), episodes=episodes, time=frames) as recording:
+            network(x)
+        assert len(recording.features()) == BLOCKS
+
+    def plain() -> None:
+        network(x)
+
+    # torch leaves its fused encoder kernel for layers with any hook, so that cost is told apart.
+    def hooked() -> None:
+        handles = [layer.register_forward_hook(lambda *call: None) for layer in network.layers]
+        network(x)
+        for handle in handles:
+            handle.remove()
+
+    with torch.inference_mode():
+        plain_s, hooked_s, recorded_s = _alternate(
+            plain, hooked, recorded, rounds=rounds, clock=time.process_time
+        )
+    return {
+        "plain_s": plain_s,
+        "empty_hooks_s": hooked_s,
+        "recorded_s": recorded_s,
+        "recorded_to_plain": recorded_s / plain_s,
+        "recorded_to_empty_hooks": recorded_s / hooked_s,
+    }
+
+
+def store(rows: int, layers: int, width: int, batch: int, rounds: int) -> dict[str, float]:
+    """Features of `rows` episodes and `layers` layers, a shard per batch."""
+    key = StackKey("benchmark", "0" * 64, "mean", "0" * 64)
+    values = np.random.default_rng(0).standard_normal((layers, rows, width)).astype(np.float32)
+    names = [f"layer{i}" for i in range(layers)]
+    ids = [(f"episode-{i:06d}", i) for i in range(rows)]
+    data = values.tobytes()
+    with tempfile.TemporaryDirectory() as folder:
+        turns = iter(range(2 * rounds + 2))
+        floor_file = Path(folder) / "floor"
+
+        def write() -> None:
+            made = FeatureStore(Path(folder) / f"store{next(turns)}")
+            for start in range(0, rows, batch):
+                part = slice(start, start + batch)
+                stacks = {name: values[k, part] for k, name in enumerate(names)}
+                made.write(key, ids[part], stacks)
+
+        def write_bytes() -> None:
+            with floor_file.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+
+        floor_write, write_s = _alternate(
+            write_bytes, write, rounds=rounds, clock=time.perf_counter
+        )
+        held = FeatureStore(Path(folder) / "store0")
+
+        def read() -> None:
+            assert held.read(key, ids, names).there[names[-1]].all()
+
+        def read_bytes() -> None:
+            assert len(floor_file.read_bytes()) == len(data)
+
+        floor_read, read_s = _alternate(read_bytes, read, rounds=rounds, clock=time.perf_counter)
+    return {
+        "megabytes": len(data) / 1e6,
+        "shards": -(-rows // batch),
+        "write_s": write_s,
+        "write_floor_s": floor_write,
+        "write_ratio": write_s / floor_write,
+        "read_s": read_s,
+        "read_floor_s": floor_read,
+        "read_ratio": read_s / floor_read,
+    }
+
+
+def _alternate(
+    *calls: Callable[[], None], rounds: int, clock: Callable[[], float]
+) -> tuple[float, ...]:
+    """Least time of each, taking turns so that a busy machine slows all alike."""
+    times: list[list[float]] = [[] for _ in calls]
+    for warm in (True, *(False,) * rounds):
+        for call, kept in zip(calls, times, strict=True):
+            start = clock()
+            call()
+            if not warm:
+                kept.append(clock() - start)
+    return tuple(min(kept) for kept in times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--layers", type=int, default=14)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=16)
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    found = {
+        "hooks": hooks(a.rounds),
+        "store": store(a.rows, a.layers, a.width, a.batch, a.rounds),
+    }
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Measures whether two models represent the same episodes alike, and whether that was learned."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Public name -> module that defines it; nothing heavy is imported until a name is used.
+_PUBLIC = {
+    "Comparison": "results",
+    "Episode": "episodes",
+    "Episodes": "episodes",
+    "Features": "features",
+    "Result": "results",
+    "Score": "results",
+    "align": "alignment",
+    "compare": "comparison",
+    "extract": "extraction",
+    "load_episodes": "episodes",
+    "load_model": "models",
+    "load_result": "results",
+    "pair": "features",
+    "render_report": "reporting",
+    "run_study": "study",
+    "split": "features",
+}
+
+__version__ = "0.1.0"
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mirror_analysis' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"mirror_analysis.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,247 @@
+"""Recall and InfoNCE of fitted alignments on test rows, with null and interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mirror_analysis.alignment.fitting import align_seeds
+from mirror_analysis.alignment.linear import AlignmentConfig, LinearAlignment
+from mirror_analysis.alignment.retrieval import infonce_credit, recall_credit, recall_diagonal
+from mirror_analysis.errors import DegenerateError
+from mirror_analysis.features import Paired, Split
+from mirror_analysis.inference.jackknife import folds, jackknife_interval
+from mirror_analysis.inference.maximum import p_max
+from mirror_analysis.inference.permutation import p_value, permutations
+from mirror_analysis.results import Comparison, Interval, Null, Parameter, Score
+
+Square = NDArray[np.float64]
+
+
+class RetrievalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How fitted alignments are judged.
+
+    Attributes:
+        recall: the k of Recall@k.
+        gallery: episodes among which the partner is sought.
+        draws: permutations of the null.
+        folds: groups of episodes of the jackknife.
+        seed: of permutations and folds.
+    """
+
+    recall: tuple[int, ...] = (1, 5, 10)
+    gallery: int = 64
+    draws: int = 999
+    folds: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    value: float
+    replicates: NDArray[np.float64]
+    null: NDArray[np.float64]
+    lowest: float
+    ceiling: float
+    parameters: dict[str, Parameter]
+
+
+def score_alignments(
+    aligned: Sequence[LinearAlignment],
+    test: Paired,
+    *,
+    layers: tuple[str, str],
+    config: RetrievalConfig,
+    within: str | None = None,
+    names: tuple[str, str] = ("x", "y"),
+) -> Comparison:
+    """Recall@k and, over all rows, the InfoNCE bound of alignments of one layer pair.
+
+    Numbers are means over the given alignments (seeds of the fit). The null permutes whole
+    episodes against each other (inside groups where `within` names a label) with the maps as
+    they were fitted; the interval leaves groups of test episodes out.
+
+    Args:
+        aligned: fits of the same layer pair with different seeds.
+        test: rows that took no part in the fits.
+        layers: layer of x and layer of y.
+        config: settings.
+        within: label inside whose groups partners are sought.
+        names: of the two representations.
+
+    Returns:
+        "recall_at_1", "recall_at_5" and so on in [0, 1], and "infonce" in nats.
+    """
+    x_values, y_values = test.x[layers[0]], test.y[layers[1]]
+    similarities = [a.similarity(x_values, y_values) for a in aligned]
+    measured = _measure(similarities, aligned[0].config.temperature, test, config, within)
+    return _assemble({(name, *layers): m for name, m in measured.items()}, test, within, names)
+
+
+def align_grid(
+    data: Split,
+    *,
+    alignment: AlignmentConfig,
+    config: RetrievalConfig,
+    seeds: Sequence[int],
+    names: tuple[str, str] = ("x", "y"),
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Fits and judges an alignment for every pair of layers.
+
+    Args:
+        data: fit, validation and test rows.
+        alignment: settings of the fits.
+        config: settings of the judgement.
+        seeds: of the fits; numbers are means over them.
+        names: of the two representations.
+        progress: called with (pairs done, pairs in all).
+
+    Returns:
+        Scores of every layer pair; p_max corrects for the maximum over the pairs. A pair with a
+        constant layer is marked undefined.
+    """
+    pairs = list(product(data.fit.x, data.fit.y))
+    measured: dict[tuple[str, str, str], _Measured] = {}
+    undefined: dict[tuple[str, str], str] = {}
+    for done, (x_layer, y_layer) in enumerate(pairs, start=1):
+        try:
+            aligned = fit_pair(data, (x_layer, y_layer), alignment=alignment, seeds=seeds)
+        except DegenerateError as error:
+            undefined[x_layer, y_layer] = str(error)
+        else:
+            similarities = [
+                a.similarity(data.test.x[x_layer], data.test.y[y_layer]) for a in aligned
+            ]
+            cells = _measure(similarities, alignment.temperature, data.test, config, None)
+            measured |= {(name, x_layer, y_layer): cell for name, cell in cells.items()}
+        if progress is not None:
+            progress(done, len(pairs))
+    return _assemble(measured, data.test, None, names, undefined)
+
+
+def fit_pair(
+    data: Split, layers: tuple[str, str], *, alignment: AlignmentConfig, seeds: Sequence[int]
+) -> list[LinearAlignment]:
+    """Alignments of one pair of layers, one per seed."""
+    x_layer, y_layer = layers
+    return align_seeds(
+        data.fit.x[x_layer],
+        data.fit.y[y_layer],
+        data.validation.x[x_layer],
+        data.validation.y[y_layer],
+        config=alignment,
+        seeds=seeds,
+    )
+
+
+def _measure(
+    similarities: Sequence[Square],
+    temperature: float,
+    test: Paired,
+    config: RetrievalConfig,
+    within: str | None,
+) -> dict[str, _Measured]:
+    groups = None if within is None else test.index.label(within)
+    units = test.index.episode
+    orders = permutations(units, within=groups, draws=config.draws, seed=config.seed)
+    fold = folds(units, within=test.index.labels.get("task"), count=config.folds, seed=config.seed)
+    kept = [fold != number for number in range(int(fold.max()) + 1)]
+    rows = np.arange(len(units))
+    measured: dict[str, _Measured] = {}
+    for k in config.recall:
+        settings: dict[str, Parameter] = {"k": k, "gallery": config.gallery}
+
+        def recall(s: Square, keep: NDArray[np.bool_], k: int = k) -> float:
+            inside = None if groups is None else groups[keep]
+            part = s[np.ix_(keep, keep)]
+            return float(recall_diagonal(part, k=k, gallery=config.gallery, within=inside).mean())
+
+        credit = np.mean(
+            [recall_credit(s, k=k, gallery=config.gallery, within=groups) for s in similarities],
+            axis=0,
+        )
+        measured[f"recall_at_{k}"] = _Measured(
+            float(credit.diagonal().mean()),
+            np.array([np.mean([recall(s, keep) for s in similarities]) for keep in kept]),
+            credit[rows, orders].mean(axis=1),
+            0.0,
+            1.0,
+            settings,
+        )
+    if within is None:
+        credits = [infonce_credit(s, temperature=temperature) for s in similarities]
+        replicates = [
+            np.mean(
+                [
+                    infonce_credit(s[np.ix_(keep, keep)], temperature=temperature).diagonal().mean()
+                    for s in similarities
+                ]
+            )
+            for keep in kept
+        ]
+        credit = np.mean(credits, axis=0)
+        measured["infonce"] = _Measured(
+            float(credit.diagonal().mean()),
+            np.array(replicates),
+            credit[rows, orders].mean(axis=1),
+            -np.inf,
+            float(np.log(len(units))),
+            {"batch": len(units), "temperature": temperature},
+        )
+    return measured
+
+
+def _assemble(
+    measured: Mapping[tuple[str, str, str], _Measured],
+    test: Paired,
+    within: str | None,
+    names: tuple[str, str],
+    undefined: Mapping[tuple[str, str], str] | None = None,
+) -> Comparison:
+    corrected: dict[tuple[str, str, str], float] = {}
+    for name in dict.fromkeys(measure for measure, _, _ in measured):
+        cells = [cell for cell in measured if cell[0] == name]
+        values = np.array([measured[cell].value for cell in cells])
+        null = np.stack([measured[cell].null for cell in cells], axis=1)
+        corrected |= dict(zip(cells, p_max(values, null).tolist(), strict=True))
+    units = len(np.unique(test.index.episode))
+    scheme = "episodes" if within is None else f"episodes within {within}"
+    scores = [
+        Score(
+            name,
+            m.value,
+            x=names[0],
+            y=names[1],
+            n=units,
+            x_layer=x_layer,
+            y_layer=y_layer,
+            interval=_inside(jackknife_interval(m.value, m.replicates), m.lowest, m.ceiling),
+            null=Null(float(m.null.mean()), float(m.null.std()), len(m.null), scheme),
+            p_value=float(p_value(m.value, m.null)),
+            p_max=corrected[name, x_layer, y_layer],
+            ceiling=m.ceiling,
+            parameters=m.parameters,
+            within=within or "",
+            stage="after",
+        )
+        for (name, x_layer, y_layer), m in measured.items()
+    ]
+    scores += [
+        Score("recall_at_1", None, x=names[0], y=names[1], n=units, x_layer=x_layer,
+              y_layer=y_layer, undefined=reason, stage="after")
+        for (x_layer, y_layer), reason in (undefined or {}).items()
+    ]  # fmt: skip
+    return Comparison(tuple(scores), {cell: m.replicates.tolist() for cell, m in measured.items()})
+
+
+def _inside(interval: Interval, lowest: float, highest: float) -> Interval:
+    """The part of an interval that the measure can reach."""
+    return msgspec.structs.replace(
+        interval, low=max(interval.low, lowest), high=min(interval.high, highest)
+    )

@@ -1,0 +1,109 @@
+"""What a command shows: data on stdout, progress on stderr, a fault as one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mirror_analysis.errors import MirrorError
+
+Report = Callable[[str, int, int], None]
+"""Called with (stage in words, done, total)."""
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar per stage on stderr, with time passed and time left; plain lines where not a screen."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
+
+    with bars:
+        yield report
+
+
+class _Lines:
+    """One line per stage and tenth of it, for logs, with the time left."""
+
+    def __init__(self) -> None:
+        import time
+
+        self._clock = time.monotonic
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._said: dict[str, int] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        start, before = self._begun.setdefault(stage, (self._clock(), done))
+        tenth = 10 if total <= 0 else 10 * done // total
+        if self._said.get(stage, -1) >= tenth:
+            return
+        self._said[stage] = tenth
+        passed = self._clock() - start
+        left = ""
+        if before < done < total:
+            left = f", about {passed / (done - before) * (total - done):.0f} s left"
+        print(f"{stage}: {done}/{total}, {passed:.0f} s{left}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Turns a fault of the user's into one line on stderr and exit code 1."""
+    try:
+        yield
+    except MirrorError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def emit(data: object, *, as_json: bool, text: str) -> None:
+    """Prints the data as JSON, or the text."""
+    if as_json:
+        import msgspec
+
+        text = msgspec.json.format(msgspec.json.encode(data), indent=1).decode()
+    print(text)
+
+
+def table(rows: list[dict[str, object]], columns: list[str]) -> str:
+    """Rows as aligned columns; numbers with three decimals, absent values as a dash."""
+    cells = [columns] + [[_cell(row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

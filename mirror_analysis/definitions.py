@@ -1,0 +1,282 @@
+"""Schemas of the catalogue: what a checkpoint, a probe and a study are, as frozen values."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")]
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Seeds = Annotated[list[Count], Meta(min_length=1)]
+Names = Annotated[list[Text], Meta(min_length=1)]
+
+
+class CheckpointDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model whose weights are known, with what was measured of it when it was made.
+
+    Attributes:
+        name: the stem of the file.
+        summary: one line.
+        role: "observation" recognises what it sees; "execution" gives actions.
+        family: which loader reads it.
+        file: weights, relative to the folder of the definition; "" when not bundled.
+        sha256: of that file; "" when not bundled.
+        size_bytes: of that file; 0 when not bundled.
+        parameters: number of trained scalars.
+        seed: of its training.
+        license: SPDX identifier.
+        source: how it was made: the command.
+        trained: day of training.
+        commit: source revision it was trained with, "" when there was none.
+        data: fingerprint of the training episodes.
+        metrics: what was measured on held-out episodes, by name.
+        layers: names of its layers, in forward order.
+        inputs: the streams of an episode it needs, such as "camera:A".
+        camera: the camera it was trained on.
+    """
+
+    name: Name
+    summary: Text
+    role: Literal["observation", "execution"]
+    family: Literal["reference"]
+    file: str
+    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
+    size_bytes: Count
+    parameters: Size
+    seed: Count
+    license: Text
+    source: Text
+    trained: date
+    commit: str
+    data: Text
+    metrics: dict[str, float]
+    layers: Names
+    inputs: Names
+    camera: Text
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.file)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"file '{self.file}' must lie in the folder of its definition")
+        if bool(self.file) != bool(self.sha256):
+            raise ValueError("file and sha256 must both be given or both be empty")
+
+
+class ProbeDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is decoded from a representation, and what is held out while doing so.
+
+    Attributes:
+        name: the stem of the file.
+        summary: one line.
+        target: label of the episodes that is decoded.
+        kind: whether the target is a class or a quantity.
+        layers: layers that are decoded from; "all" for each in turn.
+        held_out: test rows share no episode, no instruction or no task with the fit rows.
+        estimator: logistic regression, ridge regression or nearest neighbours.
+        folds: parts of the cross-validation.
+    """
+
+    name: Name
+    summary: Text
+    target: Text
+    kind: Literal["classification", "regression"]
+    layers: Literal["all"] | Names
+    held_out: Literal["episode", "instruction", "task"]
+    estimator: Literal["logistic", "ridge", "knn"]
+    folds: Annotated[int, Meta(ge=2)]
+
+    def __post_init__(self) -> None:
+        wrong = {"classification": "ridge", "regression": "logistic"}[self.kind]
+        if self.estimator == wrong:
+            raise ValueError(f"estimator '{wrong}' does not do {self.kind}")
+
+
+class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which models are compared.
+
+    Attributes:
+        x: catalogue stem of the first; its checkpoints are "<stem>-s<seed>".
+        y: catalogue stem of the second.
+        seeds: training seeds; seed s of x meets seed s of y.
+        x_layer: declared headline layer of x, chosen before looking.
+        y_layer: declared headline layer of y.
+        untrained_draws: random initialisations of each untrained twin.
+    """
+
+    x: Name
+    y: Name
+    seeds: Seeds
+    x_layer: Text
+    y_layer: Text
+    untrained_draws: Size
+
+    def checkpoints(self) -> list[str]:
+        """Names of all checkpoints, those of x first."""
+        return [f"{stem}-s{seed}" for stem in (self.x, self.y) for seed in self.seeds]
+
+
+class EpisodesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which episodes are collected. Fit and test episodes come from different seeds.
+
+    Attributes:
+        source: where episodes come from.
+        tasks: names of tasks; empty for all.
+        fit_successes: successful episodes per task to fit on.
+        fit_failures: failed episodes per task to fit on.
+        test_successes: successful episodes per task that numbers come from.
+        test_failures: failed episodes per task that numbers come from.
+        frames: frames per episode.
+        size: height and width of a frame, in pixels.
+        seed_fit: of the fit episodes.
+        seed_test: of the test episodes.
+    """
+
+    source: Literal["metaworld"]
+    tasks: list[Text]
+    fit_successes: Size
+    fit_failures: Count
+    test_successes: Size
+    test_failures: Count
+    frames: Size
+    size: Annotated[int, Meta(ge=8)]
+    seed_fit: Count
+    seed_test: Count
+
+    def __post_init__(self) -> None:
+        if self.seed_fit == self.seed_test:
+            raise ValueError(f"seed_fit and seed_test are both {self.seed_fit}; must differ")
+
+
+class NuisanceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Changes of appearance, drawn for each episode and each view independently.
+
+    Attributes:
+        gain_low: least factor on a colour channel.
+        gain_high: largest factor on a colour channel.
+        offset_low: least offset of a colour channel, in levels of 255.
+        offset_high: largest offset of a colour channel, in levels of 255.
+        shift: largest displacement of the picture along each axis, in pixels.
+        seed: of the draws.
+    """
+
+    gain_low: Positive
+    gain_high: Positive
+    offset_low: float
+    offset_high: float
+    shift: Count
+    seed: Count
+
+    def __post_init__(self) -> None:
+        if self.gain_low > self.gain_high or self.offset_low > self.offset_high:
+            raise ValueError("gain_low and offset_low must not exceed gain_high and offset_high")
+
+
+class AlignmentSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the linear alignment is fitted on frozen features.
+
+    Attributes:
+        width: dimensions of the shared space.
+        temperature: of the contrastive loss.
+        learning_rate: of the optimiser.
+        weight_decay: of the optimiser.
+        batch: pairs per step; the loss contrasts each with the others.
+        steps: at most.
+        patience: validation checks without improvement before stopping.
+        probe_seeds: seeds of the fit; numbers are means over them.
+    """
+
+    width: Size
+    temperature: Positive
+    learning_rate: Positive
+    weight_decay: NonNegative
+    batch: Annotated[int, Meta(ge=2)]
+    steps: Size
+    patience: Size
+    probe_seeds: Seeds
+
+
+class MeasuresSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is computed on every pair of layers.
+
+    Attributes:
+        names: measures.
+        k: neighbours, where a measure looks at neighbours.
+        variance: share of the variance that is kept, where a measure reduces dimensions.
+        draws: permutations of the null.
+        folds: groups of episodes of the jackknife.
+        gallery: episodes among which retrieval has to find the right one.
+        recall: the k of Recall@k, none above the gallery.
+        grids: contrasts that are measured between all layers, such as "trained-trained".
+        alignment_grids: conditions in which an alignment is fitted for every layer pair.
+    """
+
+    names: Names
+    k: Size
+    variance: Annotated[float, Meta(gt=0, le=1)]
+    draws: Annotated[int, Meta(ge=19)]
+    folds: Annotated[int, Meta(ge=2)]
+    gallery: Annotated[int, Meta(ge=2)]
+    recall: Annotated[list[Size], Meta(min_length=1)]
+    grids: list[Text]
+    alignment_grids: list[Literal["plain", "nuisance"]]
+
+    def __post_init__(self) -> None:
+        if 1 not in self.recall:
+            raise ValueError("recall lacks 1, on which the findings rest")
+        if max(self.recall) > self.gallery:
+            raise ValueError(f"recall {max(self.recall)} exceeds the gallery of {self.gallery}")
+
+
+class MapsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How both models are drawn in one plane.
+
+    Attributes:
+        methods: ways of reducing to two dimensions; may be empty.
+        perplexity: of t-SNE.
+        neighbors: of UMAP.
+    """
+
+    methods: list[Literal["tsne", "umap"]]
+    perplexity: Positive
+    neighbors: Annotated[int, Meta(ge=2)]
+
+
+class StudyDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A study: what is asked, of which models, on which episodes, in which measures.
+
+    Attributes:
+        name: the stem of the file.
+        title: of the report.
+        summary: one line.
+        question: what the report answers.
+        models: which models.
+        episodes: which episodes.
+        nuisance: changes of their appearance.
+        alignment: how the alignment is fitted.
+        measures: what is computed.
+        maps: what is drawn.
+        quick: section -> key -> value that replaces the one above in a quick run.
+    """
+
+    name: Name
+    title: Text
+    summary: Text
+    question: Text
+    models: ModelsSection
+    episodes: EpisodesSection
+    nuisance: NuisanceSection
+    alignment: AlignmentSection
+    measures: MeasuresSection
+    maps: MapsSection
+    quick: dict[str, dict[str, object]] = {}
+
+
+Definition: TypeAlias = CheckpointDefinition | ProbeDefinition | StudyDefinition

@@ -1,0 +1,275 @@
+"""Runs a model over episodes and keeps every layer, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirror_analysis.errors import DegenerateError, StreamError, UnknownNameError
+from mirror_analysis.features import Features, Index
+from mirror_analysis.store import FeatureStore, Row, StackKey
+
+if TYPE_CHECKING:
+    import torch
+
+    from mirror_analysis.episodes import Episode, Episodes
+    from mirror_analysis.models.model import LayerInfo, Model
+    from mirror_analysis.models.pooling import Pooling
+
+_BATCH = 16  # episodes
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an extraction is.
+
+    Attributes:
+        done: episodes whose features are there.
+        total: episodes asked for.
+        stored: of the done, those that were in the store before.
+        damaged: shards of the store that were damaged, set aside, and computed anew.
+    """
+
+    done: int
+    total: int
+    stored: int
+    damaged: tuple[str, ...] = ()
+
+
+def extract(
+    model: Model,
+    episodes: Episodes,
+    *,
+    layers: Sequence[str] | None = None,
+    pooling: str = "mean",
+    batch_size: int | None = None,
+    device: str = "cpu",
+    store: FeatureStore | Path | str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Features]:
+    """The features of every layer of a model over episodes, one row per episode.
+
+    The step of a row is the environment step of the episode's last frame. The model is left as
+    it was found: its training flags, its device, and without hooks.
+
+    Args:
+        model: what runs.
+        episodes: what it runs over.
+        layers: names of the layers wanted; all when None.
+        pooling: over time, "mean" or "last" frame; then after a slash over space, "mean" (when
+            left out), "grid2" or "grid4", which keep where things are.
+        batch_size: episodes per forward pass; 16 when None. Only episodes with equally many
+            frames share one.
+        device: where the model runs, such as "cpu" or "cuda".
+        store: a folder where features are kept as they come. Rows found there are not computed
+            again, so an interrupted run goes on where it stopped.
+        progress: told after every batch.
+
+    Returns:
+        Layer -> features [episode, feature] in the order of the episodes, layers in forward order.
+
+    Raises:
+        UnknownNameError: if a layer or pooling does not exist.
+        StreamError: if the episodes lack an input of the model.
+        DegenerateError: if there are no episodes, or a feature is NaN or infinite.
+        HookError: if a layer does not run or is not what it declares.
+        DeviceError: if the device is not there.
+        StoreError: if the store is something else or damaged beyond its shards.
+
+    Example:
+        >>> features = extract(model, episodes, pooling="last", store="features/")
+        >>> features["conv4"].values.shape
+        (720, 64)
+    """
+    from mirror_analysis.models.model import require_device
+    from mirror_analysis.models.pooling import Pooling
+
+    rule = Pooling.parse(pooling)
+    infos = _choose(model, layers)
+    target = require_device(device)
+    size = _BATCH if batch_size is None else batch_size
+    if size < 1:
+        raise DegenerateError(f"batch_size is {size}; needed at least 1 episode")
+    items = list(episodes)
+    _require_inputs(model, episodes, items)
+    index = _index(episodes, items)
+    key = StackKey(
+        model.name, model.weights_sha256, str(rule), episodes.fingerprint, tuple(model.inputs)
+    )
+    rows: list[Row] = list(zip(index.episode.tolist(), index.step.tolist(), strict=True))
+    stack = _Stack(key, rows, list(infos), _open(store))
+    plan = [(b, stack.missing(b)) for b in _batches([len(e.steps) for e in items], size)]
+    work = [(batch, names) for batch, names in plan if names]
+    done = stored = len(items) - sum(len(batch) for batch, _ in work)
+    if progress is not None:
+        progress(Progress(done, len(items), stored, stack.damaged))
+    if work:
+        cameras = _cameras(model)
+        with _running(model, target):
+            for (batch, names), loaded in _look_ahead(items, work, cameras):
+                wanted = [infos[name] for name in names]
+                values = _forward(model, loaded, wanted, rule)
+                part = index.take(batch)
+                for name in names:
+                    Features(key.layer(name), values[name], part)  # refuses NaN before it is kept
+                stack.add(batch, values)
+                done += len(batch)
+                if progress is not None:
+                    progress(Progress(done, len(items), stored, stack.damaged))
+    return {name: Features(key.layer(name), stack.values[name], index) for name in infos}
+
+
+class _Stack:
+    """The rows of all layers, filled from the store first and from the model then."""
+
+    def __init__(
+        self, key: StackKey, rows: list[Row], layers: list[str], store: FeatureStore | None
+    ) -> None:
+        self.key, self.rows, self.store = key, rows, store
+        self.values: dict[str, NDArray[np.float32]] = {}
+        self.there = {name: np.zeros(len(rows), dtype=np.bool_) for name in layers}
+        self.damaged: tuple[str, ...] = ()
+        if store is not None:
+            found = store.read(key, rows, layers)
+            self.values.update(found.values)
+            self.there.update(found.there)
+            self.damaged = found.damaged
+            store.set_aside(key, found.damaged)
+
+    def missing(self, batch: NDArray[np.int64]) -> list[str]:
+        """Layers of which a row of the batch is missing: the batch is run whole for them."""
+        return [name for name, there in self.there.items() if not there[batch].all()]
+
+    def add(self, batch: NDArray[np.int64], values: dict[str, NDArray[np.float32]]) -> None:
+        if self.store is not None:
+            self.store.write(self.key, [self.rows[i] for i in batch], values)
+        for name, part in values.items():
+            if name not in self.values:
+                shape = (len(self.rows), part.shape[1])
+                self.values[name] = np.full(shape, np.nan, dtype=np.float32)
+            self.values[name][batch] = part
+            self.there[name][batch] = True
+
+
+class _Loaded:
+    """An episode whose frames are already decoded."""
+
+    def __init__(self, episode: Episode, cameras: Sequence[str]) -> None:
+        self.id = episode.id
+        self.instruction = episode.instruction
+        self.length = episode.length
+        self.steps = episode.steps
+        self.timestamps = episode.timestamps
+        self.states = episode.states
+        self.actions = episode.actions
+        self._frames = {camera: episode.frames(camera) for camera in cameras}
+
+    def frames(self, camera: str) -> NDArray[np.uint8]:
+        if camera not in self._frames:
+            raise StreamError(
+                f"the model reads camera '{camera}' but declares only {sorted(self._frames)};"
+                " add it to the model's inputs"
+            )
+        return self._frames[camera]
+
+
+def _choose(model: Model, layers: Sequence[str] | None) -> dict[str, LayerInfo]:
+    known = {info.name: info for info in model.layers()}
+    for name in layers or ():
+        if name not in known:
+            raise UnknownNameError(f"layer of {model.name}", name, known)
+    return {name: info for name, info in known.items() if layers is None or name in layers}
+
+
+def _cameras(model: Model) -> list[str]:
+    return [i.removeprefix("camera:") for i in model.inputs if i.startswith("camera:")]
+
+
+def _require_inputs(model: Model, episodes: Episodes, items: Sequence[Episode]) -> None:
+    if not items:
+        raise DegenerateError(f"no episodes to run {model.name} over; needed at least one")
+    has = {f"camera:{camera}" for camera in episodes.cameras}
+    has |= {name for name in ("states", "actions") if all(getattr(e, name).size for e in items)}
+    has |= {"instruction"} if all(e.instruction for e in items) else set()
+    missing = [name for name in model.inputs if name not in has]
+    if missing:
+        raise StreamError(
+            f"{model.name} needs {', '.join(model.inputs)} but the episodes have"
+            f" {', '.join(sorted(has)) or 'none of these'}; missing: {', '.join(missing)}"
+        )
+
+
+def _index(episodes: Episodes, items: Sequence[Episode]) -> Index:
+    ids = np.array([episode.id for episode in items], dtype=np.str_)
+    steps = np.array([int(episode.steps[-1]) for episode in items], dtype=np.int64)
+    return Index(ids, steps, episodes.labels())
+
+
+def _open(store: FeatureStore | Path | str | None) -> FeatureStore | None:
+    return store if store is None or isinstance(store, FeatureStore) else FeatureStore(store)
+
+
+def _batches(times: Sequence[int], size: int) -> list[NDArray[np.int64]]:
+    """Positions of the episodes of each batch; the same whatever is already stored."""
+    lengths = np.asarray(times)
+    batches = []
+    for time in dict.fromkeys(times):
+        positions = np.flatnonzero(lengths == time)
+        batches += [positions[i : i + size] for i in range(0, len(positions), size)]
+    return batches
+
+
+_Work = tuple[NDArray[np.int64], list[str]]
+
+
+def _look_ahead(
+    items: Sequence[Episode], work: Sequence[_Work], cameras: Sequence[str]
+) -> Iterator[tuple[_Work, list[_Loaded]]]:
+    """The batches in order, each decoded while the one before it is in the network."""
+
+    def load(batch: NDArray[np.int64]) -> list[_Loaded]:
+        return [_Loaded(items[i], cameras) for i in batch]
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(load, work[0][0])
+        for i, entry in enumerate(work):
+            loaded = following.result()
+            if i + 1 < len(work):
+                following = thread.submit(load, work[i + 1][0])
+            yield entry, loaded
+
+
+def _forward(
+    model: Model, loaded: list[_Loaded], layers: list[LayerInfo], pooling: Pooling
+) -> dict[str, NDArray[np.float32]]:
+    from mirror_analysis.models.hooks import record
+
+    size, time = len(loaded), len(loaded[0].steps)
+    with record(model.taps(), layers, pooling=pooling, episodes=size, time=time) as recording:
+        model.forward_batch(loaded)
+    return {name: values.numpy() for name, values in recording.features().items()}
+
+
+@contextmanager
+def _running(model: Model, device: torch.device) -> Iterator[None]:
+    """In evaluation mode, without gradients, on the device; all put back afterwards."""
+    import torch
+
+    flags = [(module, module.training) for module in model.module.modules()]
+    before = model.device
+    try:
+        model.module.eval()
+        model.to(device)
+        with torch.inference_mode():
+            yield
+    finally:
+        model.to(before)
+        for module, flag in flags:
+            module.training = flag

@@ -1,0 +1,119 @@
+"""How a layer's output becomes one vector per episode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from mirror_analysis.errors import HookError, ShapeError, UnknownNameError
+from mirror_analysis.models.model import LayerInfo
+
+Time = Literal["mean", "last"]
+Space = Literal["mean", "grid2", "grid4"]
+
+_SPACES: dict[str, int] = {"mean": 1, "grid2": 2, "grid4": 4}
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """A rule for time and a rule for space, written "time" or "time/space".
+
+    Attributes:
+        time: "mean" over all frames, or the "last" frame; layers without a time axis are kept.
+        space: "mean" over height and width or tokens; "grid2" and "grid4" average inside at
+            most 2 x 2 or 4 x 4 cells of a map and keep where things are; layers without space
+            are kept.
+    """
+
+    time: Time = "mean"
+    space: Space = "mean"
+
+    @classmethod
+    def parse(cls, text: str) -> Pooling:
+        """Reads "mean", "last", "mean/grid4" and the like.
+
+        Raises:
+            UnknownNameError: if it is none of them.
+        """
+        time, _, space = text.partition("/")
+        space = space or "mean"
+        if time not in ("mean", "last") or space not in _SPACES or text.endswith("/"):
+            known = [str(cls(t, s)) for t in ("mean", "last") for s in ("mean", "grid2", "grid4")]
+            raise UnknownNameError("pooling", text, known)
+        return cls(cast(Time, time), cast(Space, space))
+
+    def __str__(self) -> str:
+        return self.time if self.space == "mean" else f"{self.time}/{self.space}"
+
+
+def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, time: int) -> Tensor:
+    """One vector per episode, as a new float32 tensor on the CPU.
+
+    Args:
+        output: what the layer gave, laid out as `info.axes` says.
+        info: the layer.
+        pooling: the rule.
+        episodes: episodes in the batch.
+        time: frames of each episode.
+
+    Returns:
+        [episode, feature] float32; holds no part of `output` alive.
+
+    Raises:
+        HookError: if the output does not have the declared axes and sizes.
+        ShapeError: if a grid is asked of tokens, which have no height and width.
+    """
+    axes = info.axes.split()
+    _check(output, axes, info, episodes=episodes, time=time)
+    x = output.detach()
+    if axes[0] == "episode*time":
+        x = x.reshape(episodes, time, *x.shape[1:])
+        axes = ["episode", "time", *axes[1:]]
+    if "time" in axes and pooling.time == "last":
+        x = x.select(axes.index("time"), -1)
+        axes.remove("time")
+    cells = _SPACES[pooling.space]
+    if cells > 1 and "token" in axes:
+        raise ShapeError(
+            f"layer '{info.name}' gives tokens without height and width, so '{pooling}' cannot"
+            " pool it; use space 'mean' or leave the layer out"
+        )
+    kept = ("episode", "channel") if cells == 1 else ("episode", "channel", "height", "width")
+    pooled = [i for i, axis in enumerate(axes) if axis not in kept]
+    precision = torch.float64 if x.dtype == torch.float64 else torch.float32
+    x = x.mean(dim=pooled, dtype=precision) if pooled else x.to(precision)
+    left = [axis for axis in axes if axis in kept]
+    x = x.permute([left.index(axis) for axis in kept if axis in left])
+    if x.ndim == 4:
+        height, width = (min(cells, size) for size in x.shape[2:])
+        x = torch.nn.functional.adaptive_avg_pool2d(x, (height, width))
+    # A copy always: a view would keep the whole activation alive, and a later in-place
+    # operation of the network would change it.
+    result = torch.empty((episodes, x[0].numel()), dtype=torch.float32)
+    return result.copy_(x.flatten(1))
+
+
+def _check(output: Tensor, axes: list[str], info: LayerInfo, *, episodes: int, time: int) -> None:
+    shape = tuple(output.shape)
+    if len(shape) != len(axes):
+        raise HookError(
+            f"layer '{info.name}' gave shape {shape} but declares the axes '{info.axes}';"
+            " declare the axes it has"
+        )
+    rows = episodes * time if axes[0] == "episode*time" else episodes
+    if shape[0] != rows:
+        raise HookError(
+            f"layer '{info.name}' gave {shape[0]} rows for {episodes} episodes of {time} frames;"
+            f" '{axes[0]}' needs {rows}"
+        )
+    channels = shape[axes.index("channel")]
+    if channels != info.width:
+        raise HookError(
+            f"layer '{info.name}' gave {channels} channels (shape {shape}) but declares"
+            f" {info.width}; declare the width and axes it has"
+        )
+    if 0 in shape:
+        raise HookError(f"layer '{info.name}' gave the empty shape {shape}; needed values to pool")

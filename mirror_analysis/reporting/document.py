@@ -1,0 +1,206 @@
+"""One self-contained page with the figures and tables of a result, and each of them as a file."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from mirror_analysis import catalog
+from mirror_analysis.errors import MissingFileError
+from mirror_analysis.reporting import files, style, wording
+from mirror_analysis.reporting.evidence import Evidence, measure
+from mirror_analysis.reporting.figures import FIGURES, Absent, Drawing
+from mirror_analysis.reporting.methods import flat, methods
+from mirror_analysis.reporting.tables import letter, tables, to_csv, to_latex
+from mirror_analysis.results import Finding, Result, load_result
+
+_TEMPLATE = "report.html.j2"
+_TABLES = ("summary", "recall", "outcome", "differences", "headline")
+_LONG = 80  # rows above which a table starts folded
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure as the page holds it."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    width: float
+    markup: Markup
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A finding as the page states it."""
+
+    statement: str
+    verdict: str
+    kind: str
+    number: str
+
+
+def render_report(result: Result | Path, *, out: Path) -> Path:
+    """Writes a result as a page, figures and tables, from the result alone.
+
+    The folder gets report.html (figures and style inside, no script, nothing fetched),
+    figures/NAME.pdf, .svg and .png, and tables/NAME.csv and .tex. Parts whose scores the
+    result lacks are left out and named on the page. Equal results give equal bytes with the
+    same versions of the drawing library.
+
+    Args:
+        result: what a study found, or the path of its `result.json` or of the folder of it.
+        out: folder to write to; made if it is not there.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        MissingFileError: if there is no result at the path, or the template is not installed.
+        FormatError: if the file is not a result, or a file is where a folder has to be.
+    """
+    if isinstance(result, Path):
+        result = load_result(result)
+    template = _template()
+    evidence = Evidence(result)
+    pictures, absent = _figures(evidence, files.folder(out / "figures"))
+    made = tables(evidence)
+    place = files.folder(out / "tables")
+    for table in made:
+        files.write(place / f"{table.name}.csv", to_csv(table).encode())
+        files.write(place / f"{table.name}.tex", to_latex(table).encode())
+    for name in set(_TABLES) - {table.name for table in made}:
+        files.remove(place, name, ("csv", "tex"))
+    page = template.render(
+        title=wording.plain(result.title),
+        question=_question(evidence),
+        models=(evidence.x, evidence.y),
+        claims=[_claim(finding) for finding in result.findings],
+        pictures=pictures,
+        absent=absent,
+        tables=made,
+        long=_LONG,
+        letter=letter,
+        methods=methods(evidence),
+        notes=[wording.plain(note) for note in result.notes],
+        data=list(flat(result.data)),
+        definition=list(flat(result.definition)),
+        provenance=_provenance(result),
+        command=f"mirror run {shlex.quote(wording.plain(result.study))} --out DIR",
+        version=wording.plain(result.provenance.version),
+        study=wording.plain(result.study),
+    )
+    files.write(out / "report.html", page.encode())
+    return out / "report.html"
+
+
+def _template() -> jinja2.Template:
+    place = catalog.folder("reports") / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(place),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    try:
+        return environment.get_template(_TEMPLATE)
+    except jinja2.TemplateNotFound:
+        raise MissingFileError(
+            f"no template {place / _TEMPLATE}; install mirror-analysis again"
+        ) from None
+
+
+def _figures(evidence: Evidence, place: Path) -> tuple[list[_Picture], list[Absent]]:
+    pictures, absent = [], []
+    with style.applied():
+        for name, draw in FIGURES.items():
+            drawn = draw(evidence)
+            if isinstance(drawn, Absent):
+                files.remove(place, name, files.FORMATS)
+                absent.append(drawn)
+                continue
+            made = files.encode(drawn.figure)
+            for ending, data in made.items():
+                files.write(place / f"{name}.{ending}", data)
+            pictures.append(_picture(drawn, made))
+    return pictures, absent
+
+
+def _picture(drawing: Drawing, made: dict[str, bytes]) -> _Picture:
+    if drawing.dense:
+        data = base64.b64encode(made["png"]).decode()
+        # The page reads the numbers from the label around it, so the image itself stays silent.
+        markup = Markup('<img alt="" src="data:image/png;base64,{}">').format(data)
+    else:
+        markup = Markup(files.inline_svg(made["svg"].decode(), drawing.name))
+    return _Picture(
+        drawing.name,
+        drawing.title,
+        drawing.caption,
+        drawing.alt,
+        float(drawing.figure.get_figwidth()),
+        markup,
+    )
+
+
+def _question(evidence: Evidence) -> str:
+    asked = evidence.result.definition.get("question")
+    if isinstance(asked, str) and asked.strip():
+        return wording.plain(asked.strip())
+    return (
+        f"Do {evidence.x} and {evidence.y} represent the same episodes alike, and was that learned?"
+    )
+
+
+def _claim(finding: Finding) -> _Claim:
+    verdict, kind = {
+        True: ("holds", "yes"),
+        False: ("does not hold", "no"),
+        None: ("cannot tell", "open"),
+    }[finding.holds]
+    score = finding.score
+    words = [f"{wording.measure_label(measure(score))} {wording.measured(score)}"]
+    if score.value is None:
+        words.append(f"not defined: {wording.plain(score.undefined)}")
+    if score.interval is not None:
+        words.append(wording.intervals([score]))
+    for name, p in (("p", score.p_value), ("p max", score.p_max)):
+        if p is not None:
+            shown = wording.probability(p)
+            words.append(f"{name} {shown}" if shown.startswith("<") else f"{name} = {shown}")
+    words += [
+        wording.units([score]),
+        wording.condition_label(score.condition),
+        wording.within_label(score.within),
+    ]
+    return _Claim(wording.plain(finding.statement), verdict, kind, "; ".join(words))
+
+
+def _provenance(result: Result) -> list[tuple[str, str]]:
+    record = result.provenance
+    commit = record.commit or "not run from a source tree"
+    rows = {
+        "Completed": record.created,
+        "mirror-analysis": record.version,
+        "Commit": f"{commit}, with uncommitted changes" if record.dirty else commit,
+        "Python": record.python,
+        "Device": record.device,
+        "Threads": str(record.threads),
+        "Wall time": f"{record.seconds:,.1f} s",
+    }
+    groups: dict[str, dict[str, object]] = {
+        "Version of": dict(record.packages),
+        "Seeds for": dict(record.seeds),
+        "sha256 of": dict(record.inputs),
+    }
+    plain = [(name, wording.plain(value)) for name, value in rows.items()]
+    return plain + [
+        (f"{prefix} {name}", text) for prefix, group in groups.items() for name, text in flat(group)
+    ]

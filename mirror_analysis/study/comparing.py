@@ -1,0 +1,138 @@
+"""Any two checkpoints over any episodes: the study's contrasts without its definition."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from mirror_analysis import catalog
+from mirror_analysis.definitions import ModelsSection
+from mirror_analysis.episodes import Episodes
+from mirror_analysis.errors import DegenerateError, UnknownNameError
+from mirror_analysis.models import load_model
+from mirror_analysis.models.model import Model
+from mirror_analysis.results import Result
+from mirror_analysis.study.material import Material
+from mirror_analysis.study.running import Progress, execute, nuisance_of
+
+_SETTINGS = "spontaneous-alignment"  # whose alignment and measure settings are taken
+
+
+def compare_checkpoints(
+    a: str | Path,
+    b: str | Path,
+    episodes: Episodes,
+    *,
+    out: str | Path,
+    x_layer: str = "",
+    y_layer: str = "",
+    draws: int | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    include: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> Result:
+    """Compares two checkpoints on given episodes, with every control, and writes `result.json`.
+
+    Both conditions are measured: the views as they are, and under independent nuisance. Where
+    episodes carry the label `split`, "test" is tested on; else half of each task's episodes,
+    drawn with a fixed seed.
+
+    Args:
+        a: first checkpoint, by catalogue name or file.
+        b: second checkpoint.
+        episodes: with the cameras both need.
+        out: folder for features, parts and the result.
+        x_layer: declared layer of a; its last but one when "".
+        y_layer: declared layer of b; its last but one when "".
+        draws: permutations; the catalogue's number when None.
+        device: where models run.
+        workers: processes; None for as many as there are cores.
+        include: folders with definitions of your own.
+        progress: called with (stage, done, total).
+
+    Raises:
+        UnknownNameError: if a checkpoint or layer is not known.
+        DegenerateError: if there are too few episodes.
+        StreamError: if episodes lack what a model needs.
+    """
+    started = time.monotonic()
+    models = {side: load_model(source, device=device, include=include)
+              for side, source in (("x", a), ("y", b))}  # fmt: skip
+    chosen = {side: _layer(models[side], layer) for side, layer in (("x", x_layer), ("y", y_layer))}
+    base = catalog.quick(catalog.definition("reports", _SETTINGS))
+    measures = (
+        base.measures if draws is None else msgspec.structs.replace(base.measures, draws=draws)
+    )
+    divided = _divided(episodes)
+    definition = msgspec.structs.replace(
+        base,
+        name="compare",
+        title=f"{models['x'].name} and {models['y'].name}",
+        summary="Layer grid, controls and linear alignment of two checkpoints.",
+        question="Do these two models represent the same episodes alike, and was that learned?",
+        models=ModelsSection(
+            models["x"].name, models["y"].name, [0], chosen["x"], chosen["y"],
+            base.models.untrained_draws,
+        ),
+        episodes=msgspec.structs.replace(base.episodes, test_failures=0),
+        measures=measures,
+    )  # fmt: skip
+    folder = Path(out)
+    material = Material(
+        divided,
+        lambda side, seed: models[side],
+        nuisance=nuisance_of(base),
+        store=folder / "features",
+        device=device,
+        progress=progress or (lambda stage, done, total: None),
+    )
+    return execute(
+        definition,
+        material,
+        folder,
+        workers=workers,
+        progress=progress or (lambda stage, done, total: None),
+        started=started,
+        rows="all",
+    )
+
+
+def _layer(model: Model, name: str) -> str:
+    known = [info.name for info in model.layers()]
+    if not name:
+        return known[-2] if len(known) > 1 else known[-1]
+    if name not in known:
+        raise UnknownNameError(f"layer of {model.name}", name, known)
+    return name
+
+
+def _divided(episodes: Episodes) -> Episodes:
+    """Episodes with the label split, and enough of either part to measure anything."""
+    labels = episodes.labels() if len(episodes) else {}
+    if "split" not in labels or "test" not in labels["split"]:
+        rng = np.random.default_rng(0)
+        part = np.full(len(episodes), "fit", dtype="<U4")
+        tasks = labels.get("task", np.array([]))
+        for task in np.unique(tasks):
+            rows = rng.permutation(np.flatnonzero(tasks == task))
+            part[rows[: (len(rows) + 1) // 2]] = "test"
+        episodes = Episodes(
+            [
+                replace(episode, labels={**episode.labels, "split": str(word)})
+                for episode, word in zip(episodes, part, strict=True)
+            ]
+        )
+    parts = [str(e.labels["split"]) for e in episodes]
+    fit, test = sum(p != "test" for p in parts), parts.count("test")
+    if min(fit, test) < 8:
+        raise DegenerateError(
+            f"{len(episodes)} episodes give {fit} to fit on and {test} to test on; needed at least"
+            " 8 of each, so collect more"
+        )
+    return episodes

@@ -1,0 +1,59 @@
+"""Which representations meet which: the pair under study and everything it has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mirror_analysis.results import Role
+
+Source = Literal[
+    "trained", "untrained", "pixels", "proprioception", "state", "time", "task identity"
+]
+Shuffle = Literal["", "all", "task"]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two sources that are measured against one another.
+
+    Attributes:
+        key: how results name it, x before y.
+        x: what stands on the side of the observation model.
+        y: what stands on the side of the execution model.
+        role: "control" sees what the declared layers see and learned nothing of it;
+            "reference" is told something those layers would have to find out.
+        shuffle: fit pairs mixed before the fit, over all or within the task; such a contrast
+            has an alignment only.
+    """
+
+    key: str
+    x: Source
+    y: Source
+    role: Role
+    shuffle: Shuffle = ""
+
+    @property
+    def draws(self) -> bool:
+        """Whether it depends on a random initialisation."""
+        return "untrained" in (self.x, self.y)
+
+
+PAIR = "trained-trained"
+
+CONTRASTS = (
+    Contrast(PAIR, "trained", "trained", "pair"),
+    Contrast("trained-untrained", "trained", "untrained", "control"),
+    Contrast("untrained-trained", "untrained", "trained", "control"),
+    Contrast("untrained-untrained", "untrained", "untrained", "control"),
+    Contrast("trained-pixels", "trained", "pixels", "control"),
+    Contrast("pixels-trained", "pixels", "trained", "control"),
+    Contrast("pixels-pixels", "pixels", "pixels", "control"),
+    Contrast("shuffled", "trained", "trained", "control", "all"),
+    Contrast("shuffled within task", "trained", "trained", "control", "task"),
+    Contrast("trained-proprioception", "trained", "proprioception", "reference"),
+    Contrast("trained-state", "trained", "state", "reference"),
+    Contrast("trained-time", "trained", "time", "reference"),
+    Contrast("trained-task identity", "trained", "task identity", "reference"),
+    Contrast("task identity-task identity", "task identity", "task identity", "reference"),
+)

@@ -1,0 +1,127 @@
+"""The claims of a study, in words, as its numbers bear them out or do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mirror_analysis.results import Finding, Score, select
+from mirror_analysis.study.contrasts import PAIR
+from mirror_analysis.study.summary import UNTRAINED
+
+
+def findings(scores: list[Score]) -> list[Finding]:
+    """What can be said, the headline first; a claim without its numbers is left out."""
+    found: list[Finding] = []
+    for make in (_excess_recall, _excess_within_task, _published_test, _outcome):
+        found.extend(make(scores))
+    return found
+
+
+def _excess_recall(scores: list[Score]) -> Iterator[Finding]:
+    for score in _best_control(scores, measure="recall_at_1", condition="nuisance", within=""):
+        pair, control = _pair_and_control(scores, score)
+        yield Finding(
+            "excess-recall",
+            "Under independent nuisance in the two views, trained models find each other's"
+            f" episodes with Recall@1 {_value(pair)} in a gallery of"
+            f" {score.parameters['gallery']}; the best matched control"
+            f" ({score.parameters['best']}) reaches {_value(control)}."
+            f" The excess is {_signed(score)}.",
+            _above_zero(score),
+            score,
+        )
+
+
+def _excess_within_task(scores: list[Score]) -> Iterator[Finding]:
+    for score in _best_control(scores, measure="linear_cka", condition="nuisance", within="task"):
+        pair, control = _pair_and_control(scores, score)
+        yield Finding(
+            "excess-cka-within-task",
+            "With task means removed, debiased linear CKA of the trained models is"
+            f" {_value(pair)} under nuisance; the best matched control"
+            f" ({score.parameters['best']}) has {_value(control)}."
+            f" The excess is {_signed(score)}.",
+            _above_zero(score),
+            score,
+        )
+
+
+def _published_test(scores: list[Score]) -> Iterator[Finding]:
+    """Whether the published protocol alone would have told learned from unlearned."""
+    place = {"measure": "recall_at_1", "condition": "plain", "within": "", "seed": None}
+    pair = _one(scores, role="pair", comparison=PAIR, **place)
+    untrained = _one(scores, comparison=UNTRAINED, role="control", **place)
+    for score in _best_control(scores, measure="recall_at_1", condition="plain", within=""):
+        if pair is None or untrained is None:
+            return
+        best, control = score.parameters["best"], _pair_and_control(scores, score)[1]
+        yield Finding(
+            "published-test-needs-controls",
+            "On plain views the published test gives the trained pair Recall@1"
+            f" {_value(pair)}, and two untrained networks {_value(untrained)}. Over the best"
+            f" matched control ({best}, {_value(control)}) the excess is {_signed(score)}:"
+            " on plain views a high recall by itself does not show that anything was learned.",
+            _above_zero(score),
+            score,
+        )
+
+
+def _outcome(scores: list[Score]) -> Iterator[Finding]:
+    place = {"measure": "recall_at_1", "condition": "success-failure", "within": "", "seed": None}
+    gap = _one(scores, role="difference", comparison=PAIR, against="failure", **place)
+    untrained = _one(scores, role="difference", comparison=UNTRAINED, against="failure", **place)
+    double = _one(scores, role="difference", comparison=PAIR, against=UNTRAINED, **place)
+    if gap is None or untrained is None or double is None:
+        return
+    yield Finding(
+        "success-against-failure",
+        "Recall@1 of successful less failed episodes of equal tasks and lengths, under nuisance and"
+        f" with the alignment fitted on both, is {_signed(gap)} for the trained pair and"
+        f" {_signed(untrained)} for two untrained networks. The difference of differences is"
+        f" {_signed(double)}.",
+        _above_zero(double),
+        double,
+    )
+
+
+def _best_control(scores: list[Score], **place: object) -> list[Score]:
+    return select(scores, role="difference", against="best control", seed=None, **place)
+
+
+def _pair_and_control(scores: list[Score], excess: Score) -> tuple[Score | None, Score | None]:
+    place = {
+        "measure": excess.measure,
+        "condition": excess.condition,
+        "within": excess.within,
+        "seed": None,
+        "x_layer": excess.x_layer,
+        "y_layer": excess.y_layer,
+    }
+    pair = _one(scores, role="pair", comparison=PAIR, **place)
+    del place["x_layer"], place["y_layer"]
+    best = excess.parameters["best"]
+    return pair, _one(scores, role="control", comparison=best, **place)
+
+
+def _one(scores: list[Score], **fields: object) -> Score | None:
+    found = select(scores, **fields)
+    return found[0] if found else None
+
+
+def _above_zero(score: Score) -> bool | None:
+    """True or False where the interval excludes 0, None where it does not."""
+    if score.interval is None:
+        return None
+    if score.interval.low > 0:
+        return True
+    return False if score.interval.high < 0 else None
+
+
+def _value(score: Score | None) -> str:
+    return "–" if score is None or score.value is None else f"{score.value:.2f}"
+
+
+def _signed(score: Score) -> str:
+    if score.value is None or score.interval is None:
+        return "–"
+    return f"{score.value:+.3f} [{score.interval.low:+.3f}, {score.interval.high:+.3f}]"

@@ -1,0 +1,139 @@
+"""Episodes and features of a study: collected once, extracted once, found again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, cached_property, partial
+from pathlib import Path
+
+from mirror_analysis import controls
+from mirror_analysis.definitions import EpisodesSection
+from mirror_analysis.episodes import Episode, Episodes
+from mirror_analysis.episodes.nuisance import Nuisance, apply_nuisance
+from mirror_analysis.errors import StreamError
+from mirror_analysis.extraction import extract
+from mirror_analysis.features import Layers, Paired, pair
+from mirror_analysis.models.model import Model
+from mirror_analysis.store import FeatureStore
+from mirror_analysis.study.contrasts import Contrast, Source
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage in words, done, total)."""
+
+
+class Material:
+    """What a study measures, by condition, source and seed.
+
+    Args:
+        episodes: with the labels split ("fit" or "test"), task and success.
+        models: gives the trained model of a side ("x" or "y") and training seed.
+        nuisance: of the condition "nuisance".
+        store: folder where features are kept.
+        device: where models run.
+        progress: told of extraction.
+    """
+
+    def __init__(
+        self,
+        episodes: Episodes,
+        models: Callable[[str, int], Model],
+        *,
+        nuisance: Nuisance,
+        store: Path,
+        device: str,
+        progress: Progress,
+    ) -> None:
+        self.plain, self.model = episodes, cache(models)
+        self.device = device
+        self._nuisance, self._store, self._progress = nuisance, FeatureStore(store), progress
+        self._layers: dict[tuple[str, str], Layers] = {}
+
+    @cached_property
+    def disturbed(self) -> Episodes:
+        """The same episodes under nuisance of each view's own."""
+        return apply_nuisance(self.plain, self._nuisance)
+
+    def episodes(self, condition: str) -> Episodes:
+        """Episodes of a condition, "plain" or "nuisance"."""
+        return self.plain if condition == "plain" else self.disturbed
+
+    def pair(self, contrast: Contrast, condition: str, seed: int, draw: int) -> Paired:
+        """Both sides of a contrast over all episodes of a condition, rows matched."""
+        x = self.layers("x", contrast.x, condition, seed, draw)
+        y = self.layers("y", contrast.y, condition, seed, draw)
+        return pair(x, y)
+
+    def layers(self, side: str, source: Source, condition: str, seed: int, draw: int) -> Layers:
+        """Features of one side, all layers."""
+        episodes = self.episodes(condition)
+        if source in ("trained", "untrained"):
+            model = self.model(side, seed)
+            if source == "untrained":
+                # Seeds of twins must differ between sides, training seeds and draws.
+                model = model.untrained(10_000 * (side == "y") + 100 * (seed + 1) + draw)
+            return self._remember(model.name, condition, lambda: self._extract(model, condition))
+        if source == "pixels":
+            camera = camera_of(self.model(side, seed))
+            name = f"pixels {camera}"
+            return self._remember(name, condition, lambda: controls.pixels(episodes, camera))
+        if source == "task identity":
+            return self._remember(source, condition, lambda: controls.identity(episodes, "task"))
+        described = {
+            "proprioception": controls.proprioception,
+            "state": controls.state,
+            "time": controls.time,
+        }[source]
+        return self._remember(source, condition, lambda: described(episodes))
+
+    def _remember(self, name: str, condition: str, make: Callable[[], Layers]) -> Layers:
+        if (name, condition) not in self._layers:
+            self._layers[name, condition] = make()
+        return self._layers[name, condition]
+
+    def _extract(self, model: Model, condition: str) -> Layers:
+        stage = f"extracting {model.name} ({condition} views)"
+        return extract(
+            model,
+            self.episodes(condition),
+            device=self.device,
+            store=self._store,
+            progress=lambda p: self._progress(stage, p.done, p.total),
+        )
+
+
+def camera_of(model: Model) -> str:
+    """The view a model reads.
+
+    Raises:
+        StreamError: if it reads none.
+    """
+    for name in model.inputs:
+        kind, _, camera = name.partition(":")
+        if kind == "camera":
+            return camera
+    raise StreamError(
+        f"{model.name} reads {', '.join(model.inputs)} and no camera; pixels are no control for it"
+    )
+
+
+def collect_episodes(section: EpisodesSection, folder: Path, progress: Progress) -> Episodes:
+    """The fit and test episodes a study asks for, collected or found again."""
+    from mirror_analysis.episodes.metaworld import TASKS, collect
+
+    parts: list[Episode] = []
+    for split, seed, successes, failures in (
+        ("fit", section.seed_fit, section.fit_successes, section.fit_failures),
+        ("test", section.seed_test, section.test_successes, section.test_failures),
+    ):
+        parts += collect(
+            folder / split,
+            tasks=tuple(section.tasks) or tuple(TASKS),
+            successes=successes,
+            failures=failures,
+            seed=seed,
+            split=split,
+            frames=section.frames,
+            size=section.size,
+            progress=partial(progress, f"collecting {split} episodes, by task"),
+        )
+    return Episodes(parts)

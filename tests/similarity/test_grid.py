@@ -1,0 +1,243 @@
+import numpy as np
+import oracles
+import pytest
+import torch
+
+from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError, UnknownNameError
+from mirror_analysis.inference import difference, folds, jackknife_interval, permutations
+from mirror_analysis.results import select
+from mirror_analysis.similarity import DEFAULT, cknna, linear_cka, mutual_knn, svcca
+from mirror_analysis.similarity.cca import SVCCA
+from mirror_analysis.similarity.grid import grid
+from mirror_analysis.similarity.neighbors import MutualKNN
+
+FUNCTIONS = {"linear_cka": linear_cka, "mutual_knn": mutual_knn, "cknna": cknna, "svcca": svcca}
+
+
+def layers(seed, count, n=48, width=6, shared=1.0):
+    z = np.random.default_rng(99).standard_normal((n, 4))
+    g = np.random.default_rng(seed)
+    return {
+        f"layer{i}": (
+            shared * z @ g.standard_normal((4, width + i)) + g.standard_normal((n, width + i))
+        ).astype(np.float32)
+        for i in range(count)
+    }
+
+
+@pytest.mark.parametrize("measure", DEFAULT)
+def test_every_cell_is_the_function_with_its_null_interval_and_p(measure):
+    x, y = layers(0, 3), layers(1, 2)
+    f = FUNCTIONS[measure]
+    found = grid(x, y, measures=[measure], draws=19, folds=6, seed=5)
+    orders = permutations(np.arange(48), draws=19, seed=5)
+    fold = folds(np.arange(48), count=6, seed=5)
+    assert [(s.x_layer, s.y_layer) for s in found.scores] == [(a, b) for a in x for b in y]
+    for s in found.scores:
+        a, b = x[s.x_layer], y[s.y_layer]
+        assert s.value == pytest.approx(f(a, b), abs=1e-9)
+        null = np.array([f(a, b[order]) for order in orders])
+        assert s.null.mean == pytest.approx(null.mean(), abs=1e-9)
+        assert s.null.sd == pytest.approx(null.std(), abs=1e-9)
+        assert (s.null.draws, s.null.scheme) == (19, "rows")
+        assert s.p_value == (1 + (null >= s.value).sum()) / 20
+        assert s.p_max >= s.p_value
+        replicates = [f(a[fold != k], b[fold != k]) for k in range(6)]
+        kept = found.replicates[measure, s.x_layer, s.y_layer]
+        assert kept == pytest.approx(replicates, abs=1e-9)
+        assert s.interval == jackknife_interval(s.value, kept)
+        assert (s.n, s.within, s.undefined) == (48, "", "")
+
+
+def test_inside_groups_means_are_removed_everywhere_and_folds_take_them_anew():
+    x, y = layers(2, 2), layers(3, 1)
+    group = np.repeat(np.array(["a", "b", "c", "d"]), 12)
+    shifted = {k: v + 50 * (group == "c")[:, None] for k, v in x.items()}
+    found = grid(shifted, y, measures=["linear_cka", "mutual_knn"], within=group, draws=9, folds=4)
+    fold = folds(np.arange(48), within=group, count=4, seed=0)
+    orders = permutations(np.arange(48), within=group, draws=9, seed=0)
+
+    def inside(name, a, b, rows=slice(None), order=slice(None)):
+        a = oracles.group_residual(a[rows], group[rows])
+        b = oracles.group_residual(b[rows], group[rows])
+        return FUNCTIONS[name](a, b[order])
+
+    for s in found.scores:
+        a, b = x[s.x_layer], y[s.y_layer]
+        assert s.value == pytest.approx(inside(s.measure, a, b), abs=1e-6)
+        null = [inside(s.measure, a, b, order=order) for order in orders]
+        assert s.null.mean == pytest.approx(np.mean(null), abs=1e-6)
+        assert s.null.scheme == "rows within groups"
+        expected = [inside(s.measure, a, b, rows=fold != k) for k in range(4)]
+        assert found.replicates[s.measure, s.x_layer, s.y_layer] == pytest.approx(
+            expected, abs=1e-6
+        )
+        assert s.within == "groups"
+
+
+def test_agreement_on_the_group_alone_is_found_over_all_but_not_inside():
+    g = np.random.default_rng(4)
+    group = np.repeat(np.arange(6), 10)
+    centres = g.standard_normal((6, 5))
+    x = {"": centres[group] + 0.3 * g.standard_normal((60, 5))}
+    y = {"": centres[group] @ g.standard_normal((5, 4)) + 0.3 * g.standard_normal((60, 4))}
+    over_all = grid(x, y, draws=99, folds=0)
+    inside = grid(x, y, within=group, draws=99, folds=0)
+    assert all(s.p_value == 0.01 for s in over_all.scores)
+    assert all(s.p_value > 0.05 for s in inside.scores)
+
+
+def test_units_are_counted_permuted_and_left_out_whole():
+    g = np.random.default_rng(5)
+    episode = np.repeat(np.arange(12), 4)
+    # Rows of an episode are nearly equal on both sides, episodes are unrelated.
+    x = {"": np.repeat(g.standard_normal((12, 5)), 4, 0) + 0.05 * g.standard_normal((48, 5))}
+    y = {"": np.repeat(g.standard_normal((12, 5)), 4, 0) + 0.05 * g.standard_normal((48, 5))}
+    rows = grid(x, y, measures=["mutual_knn"], draws=99, folds=12).scores[0]
+    whole = grid(x, y, measures=["mutual_knn"], units=episode, draws=99, folds=12).scores[0]
+    assert rows.p_value == 0.01  # what ignoring the episodes would claim
+    assert whole.p_value > 0.05
+    assert (rows.n, whole.n) == (48, 12)
+    assert whole.null.scheme == "units"
+    assert whole.null.mean > 1.5 * rows.null.mean
+
+
+def test_grids_on_the_same_rows_are_paired_whatever_is_compared():
+    x, y = layers(6, 1), layers(7, 1)
+    first = grid(x, y, measures=["linear_cka"], draws=9, folds=6, seed=3)
+    again = grid(x, {**y, "more": y["layer0"][:, :2]}, draws=19, folds=6, seed=3)
+    key = ("linear_cka", "layer0", "layer0")
+    assert list(first.replicates[key]) == pytest.approx(list(again.replicates[key]), abs=1e-12)
+    value, interval, _ = difference(
+        first.scores[0].value,
+        first.replicates[key],
+        again.scores[0].value,
+        again.replicates[key],
+    )
+    assert value == pytest.approx(0, abs=1e-12)
+    assert interval.high - interval.low < 1e-10
+
+
+def test_layers_that_cannot_be_measured_say_why_and_the_others_go_on():
+    x, y = layers(8, 2), layers(9, 1)
+    x["dead"] = np.full((48, 3), 0.7)
+    y["broken"] = np.full((48, 2), np.nan)
+    found = grid(x, y, draws=19, folds=4)
+    assert len(found.scores) == 4 * 3 * 2
+    for s in found.scores:
+        if s.x_layer == "dead":
+            assert s.undefined.startswith("layer 'dead' of x is constant over its 48 samples")
+        elif s.y_layer == "broken":
+            assert s.undefined.startswith("layer 'broken' of y holds NaN or infinity in 48 of 48")
+        else:
+            assert s.value is not None and s.interval is not None and s.p_max is not None
+            continue
+        assert s.value is None and s.interval is None and s.null is None and s.p_value is None
+        assert (s.measure, s.x_layer, s.y_layer) not in found.replicates
+    good = grid(layers(8, 2), layers(9, 1), draws=19, folds=4)
+    kept = [s for s in found.scores if s.value is not None]
+    assert [s.p_max for s in kept] == [s.p_max for s in good.scores]
+
+
+def test_a_measure_without_enough_rows_is_undefined_alone():
+    x = {"": np.random.default_rng(0).standard_normal((8, 3))}
+    found = grid(x, x, draws=5, folds=0)
+    by_measure = {s.measure: s for s in found.scores}
+    assert by_measure["mutual_knn"].undefined == "mutual_knn got 8 samples; needed at least 12"
+    assert by_measure["linear_cka"].value == pytest.approx(1)
+
+
+def test_a_layer_that_is_constant_without_one_fold_keeps_its_value_but_has_no_interval():
+    x = {"": np.zeros((48, 2))}
+    x[""][7] = 1
+    found = grid(x, layers(9, 1), measures=["svcca"], draws=0, folds=48)
+    score = found.scores[0]
+    assert score.value is not None and score.interval is None and score.null is None
+    assert found.replicates == {}
+
+
+def test_a_measure_may_bring_settings_and_take_fewer_draws():
+    x, y = layers(10, 1), layers(11, 1)
+    found = grid(x, y, measures=[MutualKNN(3), SVCCA(0.9, draws=7), "cknna"], draws=12, folds=0)
+    assert [s.null.draws for s in found.scores] == [12, 7, 12]
+    assert found.scores[0].parameters == {"k": 3, "centred": False}
+    assert found.scores[1].parameters == {"variance": 0.9}
+    assert found.scores[0].value == pytest.approx(mutual_knn(x["layer0"], y["layer0"], k=3))
+
+
+def test_progress_counts_up_to_the_end():
+    seen = []
+    x, y = layers(12, 1), layers(13, 1)
+    grid(x, y, draws=120, folds=4, progress=lambda done, total: seen.append((done, total)))
+    total = seen[-1][1]
+    assert seen[-1] == (total, total)
+    assert [d for d, _ in seen] == sorted({d for d, _ in seen})
+
+
+def test_intervals_cover_the_population_value():
+    # Population CKA: ||Sxy||² / (||Sxx|| ||Syy||) with y = x B + noise.
+    g = np.random.default_rng(0)
+    n, draws = 200, 60
+    scale = np.linspace(2, 0.3, 8)
+    b = g.standard_normal((8, 6)) / np.sqrt(8)
+    sxx = np.diag(scale**2)
+    sxy, syy = sxx @ b, b.T @ sxx @ b + np.eye(6)
+    truth = (sxy**2).sum() / np.sqrt((sxx**2).sum() * (syy**2).sum())
+    values, covered = [], 0
+    for _ in range(draws):
+        x = g.standard_normal((n, 8)) * scale
+        y = x @ b + g.standard_normal((n, 6))
+        s = grid({"": x}, {"": y}, measures=["linear_cka"], draws=0, folds=16).scores[0]
+        values.append(s.value)
+        covered += s.interval.low <= truth <= s.interval.high
+    # Four standard errors of a binomial share; of a mean.
+    assert 0.95 - 4 * np.sqrt(0.05 * 0.95 / draws) < covered / draws
+    assert np.mean(values) == pytest.approx(truth, abs=4 * np.std(values) / np.sqrt(draws))
+
+
+def test_p_of_unrelated_layers_is_uniform_and_p_max_holds_its_level():
+    g = np.random.default_rng(1)
+    cells, grids = [], []
+    for seed in range(150):
+        x = {str(i): g.standard_normal((24, 4)) for i in range(3)}
+        y = {str(i): g.standard_normal((24, 5)) for i in range(3)}
+        found = grid(x, y, measures=["linear_cka"], draws=39, folds=0, seed=seed)
+        cells.append(np.mean([s.p_value <= 0.05 for s in found.scores]))
+        grids.append(min(s.p_max for s in found.scores) <= 0.05)
+    assert np.mean(cells) == pytest.approx(0.05, abs=4 * np.std(cells) / np.sqrt(150))
+    assert 0 < np.mean(grids) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 150)
+
+
+def test_says_what_is_wrong(monkeypatch):
+    x, y = layers(14, 1), layers(15, 1)
+    with pytest.raises(UnknownNameError, match="unknown measure 'linear_ckaa'; did you mean"):
+        grid(x, y, measures=["linear_ckaa"])
+    with pytest.raises(ShapeError, match="x has no layers; needed at least one"):
+        grid({}, y)
+    with pytest.raises(ShapeError, match="'layer0' of x has 48 samples but layer 'layer0' of y h"):
+        grid(x, {"layer0": y["layer0"][:-1]})
+    with pytest.raises(ShapeError, match="units has 47 labels for 48 rows"):
+        grid(x, y, units=np.arange(47))
+    with pytest.raises(ShapeError, match=r"within has shape \(47,\) for 48 rows"):
+        grid(x, y, within=np.arange(47))
+    with pytest.raises(DegenerateError, match="no layer can be measured: layer 'a' of x holds NaN"):
+        grid({"a": np.full((4, 2), np.nan)}, {"b": np.full((4, 2), np.nan)})
+    with pytest.raises(ShapeError, match="units have between 1 and 2 rows"):
+        grid(x, y, units=np.r_[0, np.arange(47)])
+    from mirror_analysis.similarity import grid as module
+
+    original = module.as_matrix
+
+    def as_matrix(values, *, name):
+        return original(values, name=name).to("meta" if name.endswith("y") else "cpu")
+
+    monkeypatch.setattr(module, "as_matrix", as_matrix)
+    with pytest.raises(DeviceError, match="of x is on cpu but layer 'layer0' of y on meta"):
+        grid(x, y)
+
+
+def test_select_finds_cells_by_measure():
+    found = grid(layers(0, 2), layers(1, 2), draws=0, folds=0)
+    assert len(select(found.scores, measure="cknna", form="reciprocal")) == 4
+    assert isinstance(found.scores[0].value, float)
+    assert torch.get_default_dtype() == torch.float32

@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mirror_analysis.episodes.episode import Episode, Episodes
+from mirror_analysis.errors import (
+    DegenerateError,
+    DeviceError,
+    HookError,
+    StoreError,
+    StreamError,
+    UnknownNameError,
+)
+from mirror_analysis.extraction import Progress, extract
+from mirror_analysis.features import Features
+from mirror_analysis.models.model import EpisodeLike, ExecutionModel, LayerInfo, ObservationModel
+from mirror_analysis.store import FeatureStore
+
+TIMES = (3, 5, 3, 3, 5, 3, 3)
+
+
+def episode(i: int, time: int = 3, **changes) -> Episode:
+    rng = np.random.default_rng(i)
+    fields = {
+        "id": f"ep{i}",
+        "task": ("push", "pull")[i % 2],
+        "instruction": "push the cup",
+        "success": i % 3 == 0,
+        "states": rng.standard_normal((time, 4)).astype(np.float32),
+        "actions": rng.standard_normal((time, 2)).astype(np.float32),
+        "timestamps": np.arange(time) / 10,
+        "steps": np.arange(time) * 10 + i,
+        "length": 100,
+        "labels": {"split": "test" if i > 3 else "fit"},
+    }
+    frames = {"A": rng.integers(0, 256, (time, 8, 8, 3), dtype=np.uint8)}
+    return Episode.from_frames(frames, **fields | changes)
+
+
+def episodes(times: Sequence[int] = TIMES) -> Episodes:
+    return Episodes([episode(i, time) for i, time in enumerate(times)])
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.drop = nn.Dropout(0.5)
+        self.frame = nn.Linear(4, 5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, t = x.shape[:2]
+        h = self.drop(self.conv(x.flatten(0, 1)).relu()).mean((2, 3))
+        return self.head(self.frame(h).reshape(b, t, -1).mean(1))
+
+
+class Watcher(ObservationModel):
+    def __init__(self, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.name, self.inputs, self.module = "watcher", ("camera:A",), Network()
+        self.batches: list[list[str]] = []
+
+    def layers(self) -> list[LayerInfo]:
+        return [
+            LayerInfo("conv", 4, "episode*time channel height width"),
+            LayerInfo("frame", 5, "episode*time channel"),
+            LayerInfo("head", 2, "episode channel"),
+        ]
+
+    def taps(self) -> Mapping[str, nn.Module]:
+        return {name: getattr(self.module, name) for name in ("conv", "frame", "head")}
+
+    def forward_batch(self, episodes: Sequence[EpisodeLike]) -> torch.Tensor:
+        self.batches.append([e.id for e in episodes])
+        frames = np.stack([e.frames("A") for e in episodes])
+        return self.module(torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255)
+
+    def untrained(self, seed: int) -> Watcher:
+        return Watcher(seed)
+
+
+class Actor(ExecutionModel):
+    """Reads every stream but a camera."""
+
+    def __init__(self) -> None:
+        self.name, self.inputs, self.module = "actor", ("states", "actions"), nn.Linear(6, 3)
+
+    def layers(self) -> list[LayerInfo]:
+        return [LayerInfo("out", 3, "episode time channel")]
+
+    def taps(self) -> Mapping[str, nn.Module]:
+        return {"out": self.module}
+
+    def forward_batch(self, episodes: Sequence[EpisodeLike]) -> torch.Tensor:
+        both = [np.concatenate([e.states, e.actions], axis=1) for e in episodes]
+        return self.module(torch.from_numpy(np.stack(both)))
+
+    def act(self, frames, states):
+        return states[:, :2]
+
+    def untrained(self, seed: int) -> Actor:
+        return Actor()
+
+
+def by_hand(model: Watcher, one: Episode) -> dict[str, np.ndarray]:
+    x = torch.from_numpy(one.frames("A")).permute(0, 3, 1, 2).float() / 255
+    network = model.module
+    with torch.no_grad():
+        conv = network.conv(x)
+        frame = network.frame(conv.relu().mean((2, 3)))
+        head = network.head(frame.mean(0))
+    return {"conv": conv.mean((0, 2, 3)), "frame": frame.mean(0), "head": head}
+
+
+def equal(left: Mapping[str, Features], right: Mapping[str, Features]) -> None:
+    assert list(left) == list(right)
+    for name in left:
+        np.testing.assert_array_equal(left[name].values, right[name].values)
+        np.testing.assert_array_equal(left[name].index.episode, right[name].index.episode)
+        assert left[name].key == right[name].key
+
+
+# -- values and rows --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2])
+def test_every_row_is_what_one_episode_alone_gives(batch_size) -> None:
+    model, data = Watcher(), episodes()
+    features = extract(model, data, batch_size=batch_size)
+    assert list(features) == ["conv", "frame", "head"]
+    for i, one in enumerate(data):
+        for name, expected in by_hand(model, one).items():
+            np.testing.assert_allclose(features[name].values[i], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_carry_the_last_step_and_every_label() -> None:
+    data = episodes()
+    features = extract(Watcher(), data)
+    index = features["head"].index
+    assert index.episode.tolist() == [e.id for e in data]
+    assert index.step.tolist() == [e.steps[-1] for e in data]
+    assert set(index.labels) == {"task", "instruction", "success", "length", "split"}
+    assert index.label("split").tolist() == ["fit"] * 4 + ["test"] * 3
+    assert features["conv"].index is index
+
+
+def test_the_key_names_the_weights_the_pooling_and_the_episodes() -> None:
+    model, data = Watcher(), episodes()
+    key = extract(model, data, pooling="last/mean")["conv"].key
+    assert (key.checkpoint, key.layer, key.pooling) == ("watcher", "conv", "last")
+    assert key.weights == model.weights_sha256
+    assert key.episodes == data.fingerprint
+
+
+def test_last_is_the_last_frame() -> None:
+    model, data = Watcher(), episodes()
+    features = extract(model, data, pooling="last")
+    x = torch.from_numpy(data[1].frames("A")[-1:]).permute(0, 3, 1, 2).float() / 255
+    expected = model.module.conv(x).detach().mean((0, 2, 3))
+    np.testing.assert_allclose(features["conv"].values[1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_chosen_layers_come_in_forward_order_and_equal_those_of_all() -> None:
+    every = extract(Watcher(), episodes())
+    some = extract(Watcher(), episodes(), layers=["head", "conv"])
+    equal(some, {name: every[name] for name in ("conv", "head")})
+
+
+def test_only_episodes_of_equal_length_share_a_batch() -> None:
+    model = Watcher()
+    extract(model, episodes(), batch_size=3)
+    assert model.batches == [["ep0", "ep2", "ep3"], ["ep5", "ep6"], ["ep1", "ep4"]]
+
+
+def test_states_and_actions_reach_a_model_that_reads_them() -> None:
+    model, data = Actor(), episodes()
+    values = extract(model, data)["out"].values
+    both = np.concatenate([data[2].states, data[2].actions], axis=1).mean(0)
+    expected = model.module(torch.from_numpy(both)).detach()
+    np.testing.assert_allclose(values[2], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_next_batch_is_decoded_in_another_thread() -> None:
+    threads = []
+
+    def watched(one: Episode) -> Episode:
+        fields = {name: getattr(one, name) for name in Episode.__dataclass_fields__}
+
+        def loader(camera: str) -> np.ndarray:
+            threads.append(threading.current_thread())
+            return one.loader(camera)
+
+        return Episode(**fields | {"loader": loader})
+
+    extract(Watcher(), Episodes([watched(e) for e in episodes()]), batch_size=2)
+    assert len(threads) == len(TIMES)
+    assert threading.main_thread() not in threads
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = Watcher()
+    model.module.train()
+    model.module.conv.eval()
+    before = model.weights_sha256
+    features = extract(model, episodes())
+    equal(features, extract(model, episodes()))  # dropout was off
+    assert model.module.training
+    assert model.module.drop.training
+    assert not model.module.conv.training
+    assert model.weights_sha256 == before
+    assert not any(m._forward_hooks for m in model.module.modules())
+    assert all(p.requires_grad and not p.is_inference() for p in model.module.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_another_device_gives_the_same_features_and_is_left_again() -> None:
+    model = Watcher()
+    features = extract(model, episodes(), device="cuda")
+    assert model.device.type == "cpu"
+    for name, plain in extract(model, episodes()).items():
+        np.testing.assert_allclose(features[name].values, plain.values, rtol=1e-2, atol=1e-3)
+
+
+# -- faults -----------------------------------------------------------------------------------
+
+
+def test_a_missing_input_is_named_with_what_is_needed_and_there() -> None:
+    model = Watcher()
+    model.inputs = ("camera:B", "states")
+    words = r"watcher needs camera:B, states but the episodes have actions, camera:A, instruction,"
+    with pytest.raises(StreamError, match=words + " states; missing: camera:B$"):
+        extract(model, episodes())
+
+
+def test_streams_that_one_episode_lacks_are_missing() -> None:
+    bare = episode(9, states=np.zeros((3, 0), np.float32), instruction="")
+    with pytest.raises(StreamError, match=r"have actions, camera:A; missing: states$"):
+        model = Actor()
+        extract(model, Episodes([*episodes(), bare]))
+
+
+def test_a_camera_that_is_read_but_not_declared_is_refused() -> None:
+    model = Watcher()
+    model.inputs = ("states",)
+    with pytest.raises(StreamError, match=r"reads camera 'A' but declares only \[\]; add it"):
+        extract(model, episodes())
+
+
+def test_no_episodes_unknown_layers_and_empty_batches_are_refused() -> None:
+    with pytest.raises(DegenerateError, match="no episodes to run watcher over"):
+        extract(Watcher(), Episodes([]))
+    with pytest.raises(UnknownNameError, match="unknown layer of watcher 'con'; did you mean 'co"):
+        extract(Watcher(), episodes(), layers=["con"])
+    with pytest.raises(DegenerateError, match="batch_size is 0; needed at least 1"):
+        extract(Watcher(), episodes(), batch_size=0)
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99", "xpu"])
+def test_a_device_that_is_not_there_is_refused_not_replaced(device) -> None:
+    with pytest.raises(DeviceError, match=f"device '{device}' was asked for but is not there"):
+        extract(Watcher(), episodes(), device=device)
+
+
+def test_nan_is_refused_by_layer_and_episode_and_not_stored(tmp_path) -> None:
+    model = Watcher()
+    with torch.no_grad():
+        model.module.frame.bias[0] = float("nan")
+    words = "layer 'frame' of watcher hold NaN or infinity in 5 of 5 rows .first in episode ep0"
+    with pytest.raises(DegenerateError, match=words):
+        extract(model, episodes(), store=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert model.module.training
+
+
+def test_a_layer_that_does_not_run_is_named() -> None:
+    model = Watcher()
+    model.taps = lambda: {"conv": nn.Identity(), "frame": model.module.frame,
+                          "head": model.module.head}  # fmt: skip
+    with pytest.raises(HookError, match=r"layer 'conv' did not run .*\(ran: frame, head\)"):
+        extract(model, episodes())
+
+
+# -- with a store -----------------------------------------------------------------------------
+
+
+def test_what_is_stored_is_not_computed_again(tmp_path) -> None:
+    plain = extract(Watcher(), episodes(), batch_size=2)
+    equal(extract(Watcher(), episodes(), batch_size=2, store=tmp_path), plain)
+    again = Watcher()
+    equal(extract(again, episodes(), batch_size=2, store=FeatureStore(tmp_path)), plain)
+    assert again.batches == []
+
+
+def test_only_missing_layers_are_added(tmp_path) -> None:
+    extract(Watcher(), episodes(), layers=["frame"], store=tmp_path)
+    equal(extract(Watcher(), episodes(), store=tmp_path), extract(Watcher(), episodes()))
+    files = list(tmp_path.rglob("manifest.jsonl"))
+    assert len(files) == 1
+    lines = files[0].read_text().splitlines()
+    assert sum('"layers":["frame"]' in line for line in lines) == 2
+    assert sum('"layers":["conv","head"]' in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("change", ["weights", "name", "pooling", "inputs", "episodes"])
+def test_another_model_pooling_or_data_never_gets_stored_rows(tmp_path, change) -> None:
+    extract(Watcher(), episodes(), store=tmp_path)
+    model, data, pooling = Watcher(), episodes(), "mean"
+    if change == "weights":
+        with torch.no_grad():
+            model.module.head.bias += 1.0
+    elif change == "name":
+        model.name = "other"
+    elif change == "inputs":
+        model.inputs = ("camera:A", "states")
+    elif change == "pooling":
+        pooling = "last"
+    else:
+        data = Episodes([episode(i, t, success=True) for i, t in enumerate(TIMES)])
+    features = extract(model, data, pooling=pooling, store=tmp_path)
+    assert sum(map(len, model.batches)) == len(TIMES)
+    fresh = extract(model, data, pooling=pooling)
+    equal(features, fresh)
+
+
+def test_a_damaged_shard_is_computed_anew_and_told(tmp_path) -> None:
+    plain = extract(Watcher(), episodes(), batch_size=2, store=tmp_path)
+    shard = sorted(tmp_path.rglob("*.safetensors"))[0]
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    model, told = Watcher(), []
+    equal(extract(model, episodes(), batch_size=2, store=tmp_path, progress=told.append), plain)
+    assert len(model.batches) == 1
+    size = len(model.batches[0])
+    assert told == [
+        Progress(7 - size, 7, 7 - size, (shard.name,)), Progress(7, 7, 7 - size, (shard.name,)),
+    ]  # fmt: skip
+    assert shard.with_name(f"{shard.name}.damaged").exists()
+    again = Watcher()
+    equal(extract(again, episodes(), batch_size=2, store=tmp_path), plain)
+    assert again.batches == []
+
+
+def test_a_store_that_is_something_else_is_refused(tmp_path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(StoreError, match=r"is not a feature store but holds thesis\.tex"):
+        extract(Watcher(), episodes(), store=str(tmp_path))
+
+
+def test_progress_is_told_after_every_batch() -> None:
+    told: list[Progress] = []
+    extract(Watcher(), episodes(), batch_size=3, progress=told.append)
+    assert [(p.done, p.total, p.stored) for p in told] == [(n, 7, 0) for n in (0, 3, 5, 7)]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.done >= 3:
+            raise KeyboardInterrupt
+
+    first = Watcher()
+    with pytest.raises(KeyboardInterrupt):
+        extract(first, episodes(), batch_size=2, store=tmp_path, progress=stop)
+    assert not any(m._forward_hooks for m in first.module.modules())
+    second = Watcher()
+    resumed = extract(second, episodes(), batch_size=2, store=tmp_path)
+    assert first.batches + second.batches == [
+        ["ep0", "ep2"], ["ep3", "ep5"], ["ep6"], ["ep1", "ep4"],
+    ]  # fmt: skip
+    equal(resumed, extract(Watcher(), episodes(), batch_size=2))
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from test_extraction import Watcher, episodes, extract
+def die(progress):
+    if progress.done >= 4:
+        os.kill(os.getpid(), 9)
+extract(Watcher(), episodes(), batch_size=2, store=sys.argv[1], progress=die)
+"""
+
+
+def test_a_run_killed_outright_resumes_to_identical_features(tmp_path) -> None:
+    folder = __file__.rsplit("/", 1)[0]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), folder]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    model = Watcher()
+    resumed = extract(model, episodes(), batch_size=2, store=tmp_path)
+    assert model.batches == [["ep6"], ["ep1", "ep4"]]
+    equal(resumed, extract(Watcher(), episodes(), batch_size=2))
