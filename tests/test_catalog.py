@@ -15,7 +15,76 @@ from mirror_analysis.errors import (
 )
 
 ROOT = Path(catalog.__file__).parent.parent
-STUDY = (ROOT / "reports" / "spontaneous-alignment.toml").read_text(encoding="utf-8")
+STUDY = """
+name = "mine"
+title = "Mine"
+summary = "A study."
+question = "Do they agree?"
+
+[models]
+x = "tiny"
+y = "tiny"
+seeds = [0, 1]
+x_layer = "penultimate"
+y_layer = "conv1"
+untrained_draws = 3
+
+[episodes]
+source = "metaworld"
+tasks = []
+fit_successes = 20
+fit_failures = 10
+test_successes = 16
+test_failures = 16
+frames = 16
+size = 64
+seed_fit = 101
+seed_test = 202
+
+[nuisance]
+gain_low = 0.55
+gain_high = 1.45
+offset_low = -40.0
+offset_high = 40.0
+shift = 5
+seed = 7
+
+[alignment]
+width = 1024
+temperature = 0.1
+learning_rate = 1e-3
+weight_decay = 1e-2
+batch = 128
+steps = 300
+patience = 5
+probe_seeds = [0, 1, 2, 3, 4]
+
+[measures]
+names = ["linear_cka", "mutual_knn"]
+k = 10
+variance = 0.99
+draws = 999
+folds = 32
+gallery = 64
+recall = [1, 2, 3, 5, 10, 20, 32]
+grids = ["trained-trained"]
+alignment_grids = ["nuisance"]
+
+[maps]
+methods = ["tsne", "umap"]
+perplexity = 30.0
+neighbors = 15
+
+[quick.models]
+seeds = [0]
+untrained_draws = 1
+
+[quick.alignment]
+probe_seeds = [0]
+
+[quick.measures]
+draws = 199
+"""
 PROBE = """
 name = "grip"
 summary = "Whether the gripper is closed."
@@ -69,9 +138,7 @@ def own(tmp_path):
         weights = tmp_path / "checkpoints" / "weights" / f"tiny-s{seed}.safetensors"
         weights.parent.mkdir(exist_ok=True)
         weights.write_bytes(WEIGHTS)
-    study = STUDY.replace("spontaneous-alignment", "mine").replace("[0, 1, 2]\nx", "[0, 1]\nx")
-    study = study.replace("reference-observation", "tiny").replace("reference-execution", "tiny")
-    put(tmp_path, "reports", "mine", study.replace('"vision"', '"conv1"'))
+    put(tmp_path, "reports", "mine", STUDY)
     return tmp_path
 
 
@@ -85,7 +152,7 @@ def test_shipped_definitions_are_typed_and_sorted():
     assert all(isinstance(value, ProbeDefinition) for value in probes.values())
     study = catalog.definition("reports", "spontaneous-alignment")
     assert isinstance(study, StudyDefinition)
-    assert study.measures.recall[0] == 1
+    assert (study.models.x, study.models.y) == ("reference-observation", "reference-execution")
 
 
 def test_folders_of_a_checkout_and_of_an_installation(tmp_path, monkeypatch):
@@ -194,9 +261,9 @@ def test_a_broken_neighbour_does_not_stop_one_definition(own):
         ("20, 32]", "20, 65]", r"section 'measures': recall 65 exceeds the gallery of 64; mend"),
         ("[1, 2, 3, 5,", "[2, 3, 5,", r"section 'measures': recall lacks 1, on which the findin"),
         (
-            "variance = 0.99",
-            "grids = [1]\nvariance = 0.99",
-            r"key 'measures\.grids' is \[1\]: Expe",
+            '["nuisance"]',
+            '["dark"]',
+            r"key 'measures\.alignment_grids' is \['dark'\]: Inv",
         ),
         ("gain_low = 0.55", "gain_low = 2.0", r"section 'nuisance': gain_low and offset_low must"),
         ("offset_high = 40.0", "offset_high = -41.0", r"section 'nuisance': gain_low and offset_l"),
@@ -227,27 +294,24 @@ def test_first_problem_counts_the_others_and_faults_list_all(own):
     assert any("key 'size_bytes' is -1" in fault for fault in found)
 
 
-def test_quick_replaces_some_values_and_keeps_the_others():
-    study = catalog.definition("reports", "spontaneous-alignment")
+def test_quick_replaces_some_values_and_keeps_the_others(own):
+    study = catalog.definition("reports", "mine", [own])
     small = catalog.quick(study)
     assert small.models.seeds == [0]
-    assert small.measures.draws < study.measures.draws
+    assert (small.measures.draws, study.measures.draws) == (199, 999)
     assert (small.measures.names, small.models.x) == (study.measures.names, study.models.x)
     assert small.quick == {}
     assert catalog.quick(small) == small
-    assert study.models.checkpoints()[:2] == [
-        "reference-observation-s0",
-        "reference-observation-s1",
-    ]
+    assert study.models.checkpoints() == ["tiny-s0", "tiny-s1"] * 2
 
 
-def test_quick_values_made_in_memory_are_checked():
-    study = catalog.definition("reports", "spontaneous-alignment")
+def test_quick_values_made_in_memory_are_checked(own):
+    study = catalog.definition("reports", "mine", [own])
     broken = type(study)(
         **{name: getattr(study, name) for name in study.__struct_fields__ if name != "quick"},
         quick={"maps": {"neighbors": 1}},
     )
-    message = r"^study 'spontaneous-alignment': key 'quick\.maps\.neighbors' is 1: Expected"
+    message = r"^study 'mine': key 'quick\.maps\.neighbors' is 1: Expected"
     with pytest.raises(DefinitionError, match=message):
         catalog.quick(broken)
 

@@ -167,7 +167,8 @@ class Simulator:
         with warnings.catch_warnings():
             # It warns that it asks for more than 1, which is clipped here.
             warnings.simplefilter("ignore", UserWarning)
-            action = self._policy.get_action(np.asarray(observation, dtype=np.float64))
+            # A copy, for some experts (door-open) move the object in the observation they get.
+            action = self._policy.get_action(np.array(observation, dtype=np.float64))
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
     def render(self, camera: str) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 PICTURE = 64  # pixels a side
@@ -34,7 +34,7 @@ def _flatten() -> nn.Sequential:
 
 
 def normalise(
-    frames: Float[Tensor, "*batch height width 3"],
+    frames: Shaped[Tensor, "*batch height width 3"],
 ) -> Float[Tensor, "*batch 3 height width"]:
     """Grey levels 0 to 255 as the networks want them: channels first, about zero mean."""
     return frames.movedim(-1, -3).float().div(255.0).sub(0.45).div(0.25)

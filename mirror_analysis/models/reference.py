@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -68,12 +67,12 @@ class ReferenceObservation(ObservationModel):
         time = torch.linspace(0.0, 1.0, count, device=self.device).expand(len(episodes), count)
         return self.module(frames, time)
 
-    def untrained(self, seed: int) -> Self:
+    def untrained(self, seed: int) -> ReferenceObservation:
         """The same network before its first update."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = ObservationNetwork(len(self.instructions))
-        return type(self)(
+        return ReferenceObservation(
             network.to(self.device).eval(),
             name=f"{self.name}-untrained{seed}",
             camera=self.camera,
@@ -128,14 +127,14 @@ class ReferenceExecution(ExecutionModel):
         action = self.module(picture, self._proprioception(states))
         return action.clamp(-1.0, 1.0).cpu().numpy()
 
-    def untrained(self, seed: int) -> Self:
+    def untrained(self, seed: int) -> ReferenceExecution:
         """The same network before its first update; it knows the scale of its proprioception."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = ExecutionNetwork()
         network.proprioception_mean.copy_(self.module.proprioception_mean)
         network.proprioception_scale.copy_(self.module.proprioception_scale)
-        return type(self)(
+        return ReferenceExecution(
             network.to(self.device).eval(), name=f"{self.name}-untrained{seed}", camera=self.camera
         )
 

@@ -278,6 +278,8 @@ def _rank(name: str) -> int:
     return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
 
-def _preference(score: Score) -> tuple[bool, int, bool, int]:
+def _preference(score: Score) -> tuple[bool, int, bool, int, bool]:
+    """Smallest for the score to show where several are of the same thing."""
     stage = _STAGES.index(score.stage) if score.stage in _STAGES else len(_STAGES)
-    return score.split != "test", stage, score.seed is not None, score.seed or 0
+    named = "comparison" in score.parameters
+    return score.split != "test", stage, score.seed is not None, score.seed or 0, not named

@@ -68,9 +68,8 @@ def draw(evidence: Evidence) -> Drawing | Absent:
     grid[0, 0].set_ylim(len(keys) - 0.4, -0.6)
     figure.supylabel(f"{evidence.x} {wording.DASH} {evidence.y}", fontsize=8)
     _legend(figure, [evidence.comparisons[k] for k in keys], conditions)
-    scores = [s for panel in panels.values() for s in panel.values()]
     return Drawing(
-        _NAME, _TITLE, figure, _caption(evidence, scores, conditions), _alt(evidence, panels)
+        _NAME, _TITLE, figure, _caption(evidence, panels, conditions), _alt(evidence, panels)
     )
 
 
@@ -136,7 +135,12 @@ def _legend(figure: Figure, roles: list[Role], conditions: list[str]) -> None:
                   handletextpad=0.6)  # fmt: skip
 
 
-def _caption(evidence: Evidence, scores: list[Score], conditions: list[str]) -> str:
+def _caption(
+    evidence: Evidence,
+    panels: dict[tuple[str, str], dict[tuple[str, str], Score]],
+    conditions: list[str],
+) -> str:
+    scores = [s for panel in panels.values() for s in panel.values()]
     meaning = wording.intervals(scores)
     text = f"Rows name {evidence.x} first and {evidence.y} second. "
     if evidence.layers.x and evidence.layers.y:
@@ -155,6 +159,8 @@ def _caption(evidence: Evidence, scores: list[Score], conditions: list[str]) -> 
         f" {wording.condition_label(conditions[0])}. Dashed line: largest possible value."
         f" {wording.units(scores)}."
     )
+    if any(len(panel) < len(evidence.comparisons) * len(conditions) for panel in panels.values()):
+        text += " Empty rows: not measured."
     if any(s.value is None for s in scores):
         reasons = {wording.plain(s.undefined) for s in scores if s.value is None}
         text += f" n.d.: not defined ({'; '.join(sorted(reasons))})."

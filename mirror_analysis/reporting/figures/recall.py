@@ -14,7 +14,7 @@ from mirror_analysis.results import Score
 
 _NAME = "recall"
 _TITLE = "Retrieval of the same episode"
-_TASK = "task identity"
+_TASK = ("task identity", "task identity-task identity")
 
 _Curves = dict[str, list[tuple[int, float, Score]]]
 
@@ -70,7 +70,7 @@ def _curves(evidence: Evidence, condition: str, within: str) -> _Curves:
     """Curves of the pair, its matched controls and task identity; others are in the table."""
     found: _Curves = {}
     for key, role in evidence.comparisons.items():
-        if role == "reference" and _TASK not in key:
+        if role == "reference" and key not in _TASK:
             continue
         points = [(k, evidence.recall(key, k, condition, within)) for k in evidence.ks]
         known = [(k, s.value, s) for k, s in points if s is not None and s.value is not None]
@@ -137,7 +137,7 @@ def _caption(evidence: Evidence, panels: dict[tuple[str, str], _Curves]) -> str:
     )
     if galleries:
         text += f" Gallery: {wording.listing(galleries)}. Dotted line: chance."
-    if any(_TASK in key for curves in panels.values() for key in curves):
+    if any(key in curves for curves in panels.values() for key in _TASK):
         text += " Task identity: what knowing the task and nothing else gives."
     text += f" Bands: {meaning}." if meaning else ""
     return f"{text} {wording.units(scores)}."

@@ -16,6 +16,7 @@ X_LAYERS = ("conv1", "conv2", "conv3", "conv4", "temporal", "penultimate")
 Y_LAYERS = ("conv1", "conv2", "conv3", "conv4", "vision", "hidden1", "hidden2")
 MEASURES = ("linear_cka", "mutual_knn", "cknna", "svcca", "recall_at_1", "infonce")
 SEEDS = (0, 1, 2)
+METHOD = "jackknife over 32 groups of episodes"
 KS = (1, 2, 3, 5, 10, 20, 32)
 TASKS = (
     "reach", "push", "pick-place", "drawer-open", "drawer-close", "window-open", "window-close",
@@ -37,13 +38,16 @@ SIDES = {
     "trained-untrained": Side("observation", "execution-untrained", "control", 0.12),
     "untrained-trained": Side("observation-untrained", "execution", "control", 0.07),
     "untrained-untrained": Side("observation-untrained", "execution-untrained", "control", 0.04),
+    "trained-pixels": Side("observation", "pixels B", "control", 0.09),
+    "pixels-trained": Side("pixels A", "execution", "control", 0.08),
     "pixels-pixels": Side("pixels A", "pixels B", "control", 0.10),
     "shuffled": Side("observation", "shuffled", "control", 0.015),
     "shuffled within task": Side("observation", "shuffled within task", "control", 0.22),
     "trained-proprioception": Side("observation", "proprioception", "reference", 0.39),
-    "state-trained": Side("state", "execution", "reference", 0.45),
-    "time-time": Side("time", "time", "reference", 0.05),
-    "task identity": Side("task identity", "task identity", "reference", 0.28),
+    "trained-state": Side("observation", "state", "reference", 0.45),
+    "trained-time": Side("observation", "time", "reference", 0.05),
+    "trained-task identity": Side("observation", "task identity", "reference", 0.25),
+    "task identity-task identity": Side("task identity", "task identity", "reference", 0.28),
 }
 SIMPLER = {"plain": 1.35, "nuisance": 1.0}
 
@@ -65,7 +69,7 @@ class Maker:
             "x": side.x,
             "y": side.y,
             "n": 288,
-            "interval": Interval(value - half, value + half, 0.95, "jackknife over 32 groups of episodes"),
+            "interval": Interval(value - half, value + half, 0.95, METHOD),
             "null": Null(0.0156 * top, 0.007, 999, "episodes"),
             "p_value": 0.001 if significant else 0.24,
             "p_max": 0.001 if level > 0.2 else 0.03 if significant else 0.61,
@@ -127,7 +131,8 @@ def control_scores(make: Maker) -> list[Score]:
                         "within": within,
                         "seed": seed,
                     }
-                    for measure in MEASURES:
+                    # A shuffle mixes what the alignment is fitted on, so it has nothing else.
+                    for measure in MEASURES[4:] if "shuffled" in key else MEASURES:
                         named = {**settings(measure, within), "comparison": key}
                         scores.append(make.score(measure, level, side, parameters=named, **common))
                     for k in KS if seed is None else ():
@@ -152,8 +157,8 @@ def difference_scores(make: Maker) -> list[Score]:
                     level = 0.40 - SIDES[against].level
                     named = {"comparison": "trained-trained", "against": against}
                     scores.append(make.score(measure, level, pair, parameters=named, **common))
-                named = {"comparison": "trained-trained", "against": "best control",
-                         "best": "shuffled within task"}  # fmt: skip
+                best = "shuffled within task" if measure in MEASURES[4:] else "trained-untrained"
+                named = {"comparison": "trained-trained", "against": "best control", "best": best}
                 scores.append(make.score(measure, 0.18, pair, parameters=named, **common))
     return scores
 
@@ -177,7 +182,8 @@ def outcome_scores(make: Maker) -> list[Score]:
                 gap = Side(side.x, side.y, "difference", 0.0)
                 level = by_outcome["success"] - by_outcome["failure"]
                 scores.append(
-                    make.score(measure, level, gap, parameters={"comparison": key, "against": "failure"}, within=within,
+                    make.score(measure, level, gap, within=within,
+                               parameters={"comparison": key, "against": "failure"},
                                condition="success-failure", null=None, **declared(side))
                 )  # fmt: skip
             both = Side("observation", "execution", "difference", 0.0)
@@ -228,7 +234,7 @@ def definition() -> dict[str, object]:
     return {
         "name": "spontaneous-alignment",
         "title": "Do a watcher and an actor represent episodes alike?",
-        "question": "Do their representations of the same episodes agree more than those of untrained twins?",
+        "question": "Do they agree more on the same episodes than those of untrained twins?",
         "models": {"x": "reference-observation", "y": "reference-execution", "seeds": [0, 1, 2],
                    "x_layer": "penultimate", "y_layer": "vision"},
         "alignment": {"width": 1024, "temperature": 0.1, "probe_seeds": [0, 1, 2, 3, 4]},
@@ -256,7 +262,7 @@ def full_result() -> Result:
         data={"fit": {"episodes": 360, "tasks": 18, "fingerprint": "f1" * 8},
               "test": {"episodes": 288, "tasks": 18, "fingerprint": "f2" * 8}},
         findings=[
-            Finding("excess-recall", "The trained pair exceeds its best control in Recall@1.", True, excess),
+            Finding("excess-recall", "The trained pair exceeds its best control.", True, excess),
             Finding("excess-plain", "On plain videos it does not.", False, excess),
             Finding("outcome", "Agreement goes with success beyond untrained twins.", None, same),
         ],
@@ -266,5 +272,34 @@ def full_result() -> Result:
     )  # fmt: skip
 
 
-def replaced(result: Result, **fields: object) -> Result:
-    return msgspec.structs.replace(result, **fields)
+def small_result(**fields: object) -> Result:
+    """One measure, two layers a side, one control: quick to draw; fields replace those of it."""
+    make = Maker()
+    pair, twin = SIDES["trained-trained"], SIDES["trained-untrained"]
+    scores = [
+        make.score("linear_cka", 0.1 * (i + j + 1), pair, x_layer=x, y_layer=y,
+                   condition="nuisance", parameters={"comparison": "trained-trained"})
+        for i, x in enumerate(("conv1", "penultimate"))
+        for j, y in enumerate(("conv1", "vision"))
+    ]  # fmt: skip
+    scores.append(
+        make.score("linear_cka", 0.12, twin, condition="nuisance", **declared(twin),
+                   parameters={"comparison": "trained-untrained"})
+    )  # fmt: skip
+    result = empty_result()
+    return msgspec.structs.replace(result, **{"scores": scores, **fields})
+
+
+def empty_result() -> Result:
+    return Result(
+        study="small",
+        title="A small study",
+        models={"x": OBSERVATION, "y": EXECUTION},
+        definition={"models": {"x_layer": "penultimate", "y_layer": "vision"}},
+        provenance=provenance(),
+        data={},
+        findings=[],
+        scores=[],
+        maps=[],
+        notes=[],
+    )
