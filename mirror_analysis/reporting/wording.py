@@ -81,7 +81,7 @@ def number(value: float | None, digits: int = 3) -> str:
     text = f"{value:.{digits}f}"
     # "-0.000" would claim a sign that the shown digits do not have.
     if text.startswith("-"):
-        return MINUS + text[1:]
+        return text[1:] if float(text) == 0 else MINUS + text[1:]
     return text
 
 
