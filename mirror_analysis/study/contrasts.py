@@ -21,8 +21,9 @@ class Contrast:
         key: how results name it, x before y.
         x: what stands on the side of the observation model.
         y: what stands on the side of the execution model.
-        role: "control" sees what the declared layers see and learned nothing of it;
-            "reference" is told something those layers would have to find out.
+        role: "control" sees what the declared layers see and has not learned both sides of it;
+            "reference" is told something those layers would have to find out, or is the trained
+            pair itself with its fit pairs mixed, which says what the fit finds without episodes.
         shuffle: fit pairs mixed before the fit, over all or within the task; such a contrast
             has an alignment only.
     """
@@ -49,8 +50,8 @@ CONTRASTS = (
     Contrast("trained-pixels", "trained", "pixels", "control"),
     Contrast("pixels-trained", "pixels", "trained", "control"),
     Contrast("pixels-pixels", "pixels", "pixels", "control"),
-    Contrast("shuffled", "trained", "trained", "control", "all"),
-    Contrast("shuffled within task", "trained", "trained", "control", "task"),
+    Contrast("shuffled", "trained", "trained", "reference", "all"),
+    Contrast("shuffled within task", "trained", "trained", "reference", "task"),
     Contrast("trained-proprioception", "trained", "proprioception", "reference"),
     Contrast("trained-state", "trained", "state", "reference"),
     Contrast("trained-time", "trained", "time", "reference"),

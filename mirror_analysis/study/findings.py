@@ -12,7 +12,7 @@ from mirror_analysis.study.summary import UNTRAINED
 def findings(scores: list[Score]) -> list[Finding]:
     """What can be said, the headline first; a claim without its numbers is left out."""
     found: list[Finding] = []
-    for make in (_excess_recall, _excess_within_task, _published_test, _outcome):
+    for make in (_excess_recall, _excess_within_task, _beyond_task, _published_test, _outcome):
         found.extend(make(scores))
     return found
 
@@ -44,6 +44,23 @@ def _excess_within_task(scores: list[Score]) -> Iterator[Finding]:
             _above_zero(score),
             score,
         )
+
+
+def _beyond_task(scores: list[Score]) -> Iterator[Finding]:
+    """Whether the fit finds more than which task an episode is of."""
+    place = {"measure": "recall_at_1", "condition": "nuisance", "within": "", "seed": None}
+    mixed = _one(scores, comparison="shuffled within task", role="reference", **place)
+    difference = _one(scores, role="difference", against="shuffled within task", **place)
+    if difference is None or mixed is None:
+        return
+    yield Finding(
+        "beyond-task",
+        "The same fit on pairs shuffled within their task, which can learn only what both models"
+        f" know of the task, reaches Recall@1 {_value(mixed)} under nuisance. Episode by episode"
+        f" pairing adds {_signed(difference)}.",
+        _above_zero(difference),
+        difference,
+    )
 
 
 def _published_test(scores: list[Score]) -> Iterator[Finding]:

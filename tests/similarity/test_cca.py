@@ -38,11 +38,14 @@ def test_reproduces_published_implementations():
 def test_all_variance_is_plain_cca_and_ill_conditioned_layers_are_exact():
     g = np.random.default_rng(1)
     x = g.standard_normal((50, 4))
-    stretched = x @ np.diag([1, 1e-3, 1e-5, 1e-7])
+    rotation = np.linalg.qr(g.standard_normal((4, 4)))[0]
+    stretched = x @ np.diag([1, 1e-3, 1e-5, 1e-7]) @ rotation
     y = x @ g.standard_normal((4, 3)) + g.standard_normal((50, 3))
     assert svcca(stretched, y, variance=1.0) == pytest.approx(svcca(x, y, variance=1.0), abs=1e-7)
-    doubled = np.hstack([x, x])  # of rank 4
-    assert svcca(doubled, y, variance=1.0) == pytest.approx(svcca(x, y, variance=1.0), abs=1e-9)
+    doubled = x @ g.standard_normal((4, 9))  # of rank 4
+    for side in (y, g.standard_normal((50, 12))):
+        expected = svcca(x, side, variance=1.0)
+        assert svcca(doubled, side, variance=1.0) == pytest.approx(expected, abs=1e-9)
 
 
 def test_more_components_than_samples_give_ones_whatever_the_data():

@@ -121,7 +121,7 @@ def test_says_what_is_wrong():
     with pytest.raises(DegenerateError, match="got 1 samples; needed at least 2"):
         linear_cka(x[:1], y[:1], debiased=False)
     with pytest.raises(DegenerateError, match="y is constant over its 20 samples"):
-        linear_cka(x, np.full((20, 3), 0.1))
+        linear_cka(x, np.full((20, 3), 123.456))  # its mean is off by rounding
     broken = x.copy()
     broken[3, 0], broken[4, 1] = np.nan, np.inf
     with pytest.raises(DegenerateError, match="x holds NaN or infinity in 2 of 20 rows"):

@@ -107,8 +107,10 @@ def _panel(axes: Axes, curves: _Curves, marks: dict[str, style.Mark]) -> None:
     gallery = _gallery(curves)
     ks = sorted({k for points in curves.values() for k, *_ in points})
     if gallery:
-        axes.plot(ks, [min(1.0, k / gallery) for k in ks], color=style.BLACK, linewidth=1.0,
-                  linestyle=(0, (1, 1.5)), label="chance, k / gallery", zorder=1)  # fmt: skip
+        chance = [min(1.0, k / gallery) for k in ks]
+        axes.plot(
+            ks, chance, color=style.GREY, linewidth=0.8, label="chance, k / gallery", zorder=1
+        )
     axes.set_xscale("log")
     axes.set_xticks(ks, [str(k) for k in ks])
     axes.minorticks_off()
@@ -136,7 +138,7 @@ def _caption(evidence: Evidence, panels: dict[tuple[str, str], _Curves]) -> str:
         f" from {evidence.x} to {evidence.y}; k on a logarithmic scale."
     )
     if galleries:
-        text += f" Gallery: {wording.listing(galleries)}. Dotted line: chance."
+        text += f" Gallery: {wording.listing(galleries)}. Thin grey line: chance."
     if any(key in curves for curves in panels.values() for key in _TASK):
         text += " Task identity: what knowing the task and nothing else gives."
     text += f" Bands: {meaning}." if meaning else ""

@@ -47,7 +47,7 @@ def draw(evidence: Evidence) -> Drawing | Absent:
             Line2D([], [], color=pair.color, marker=pair.marker, markersize=4, linewidth=0,
                    label=f"trained pair: {evidence.x} {wording.DASH} {evidence.y}"),
             Line2D([], [], color=control.color, marker=control.marker, markersize=4, linewidth=0,
-                   markerfacecolor="white", label="best matched control of that seed"),
+                   markerfacecolor="white", label="best matched control"),
         ],
         loc="outside upper left", ncols=1 if width < 6 else 2,
     )  # fmt: skip
