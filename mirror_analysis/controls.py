@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirror_analysis.episodes import Episode, Episodes
-from mirror_analysis.errors import StreamError
+from mirror_analysis.errors import DegenerateError, ShapeError, StreamError
 from mirror_analysis.features import FeatureKey, Features, Index, Layers
-from mirror_analysis.models.reference import PROPRIOCEPTION
+from mirror_analysis.models.reference import proprioception as felt
 
 
 def pixels(episodes: Episodes, camera: str, *, cells: int = 16) -> Layers:
@@ -20,6 +20,11 @@ def pixels(episodes: Episodes, camera: str, *, cells: int = 16) -> Layers:
 
     def mean_picture(episode: Episode) -> NDArray[np.float64]:
         frames = episode.frames(camera).mean(axis=0)
+        if min(frames.shape[:2]) < cells:
+            raise ShapeError(
+                f"camera '{camera}' of episode {episode.id} has {frames.shape[0]} x"
+                f" {frames.shape[1]} pixels; needed at least the {cells} cells a side"
+            )
         rows = np.array_split(frames, cells, axis=0)
         return np.stack(
             [cell.mean(axis=(0, 1)) for row in rows for cell in np.array_split(row, cells, axis=1)]
@@ -36,7 +41,9 @@ def state(episodes: Episodes) -> Layers:
 def proprioception(episodes: Episodes) -> Layers:
     """Mean over time of what the policy feels: hand position and gripper opening."""
     return _layers(
-        episodes, "proprioception", lambda episode: episode.states[:, PROPRIOCEPTION].mean(axis=0)
+        episodes,
+        "proprioception",
+        lambda episode: felt(episode.states, needed_by="proprioception").mean(axis=0),
     )
 
 
@@ -72,6 +79,8 @@ def index(episodes: Episodes) -> Index:
 def _layers(
     episodes: Episodes, name: str, describe: Callable[[Episode], NDArray[np.generic]]
 ) -> Layers:
+    if not len(episodes):
+        raise DegenerateError(f"no episodes to take {name} of; needed at least one")
     values = np.stack([describe(episode) for episode in episodes]).astype(np.float32)
     return _wrap(episodes, name, values)
 

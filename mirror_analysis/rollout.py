@@ -7,16 +7,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from scipy.stats import norm
 
 from mirror_analysis.episodes.metaworld import TASKS
 from mirror_analysis.episodes.nuisance import Nuisance, draw, jitter
 from mirror_analysis.episodes.simulator import Simulator
-from mirror_analysis.errors import FormatError, UnknownNameError
+from mirror_analysis.errors import DegenerateError, FormatError, UnknownNameError
+from mirror_analysis.inference.proportion import wilson
 from mirror_analysis.models import load_model
 from mirror_analysis.models.model import ExecutionModel
 from mirror_analysis.parallel import processes
-from mirror_analysis.results import Interval, Score
+from mirror_analysis.results import Score
 
 HORIZON = 150  # environment steps an episode may take
 _PART = 10  # episodes a worker does in one environment before it says so
@@ -63,7 +63,10 @@ def rollout(
     Raises:
         FormatError: if the checkpoint does not act.
         UnknownNameError: if a task is not known.
+        DegenerateError: if fewer than one episode is asked for.
     """
+    if episodes < 1:
+        raise DegenerateError(f"{episodes} episodes per task asked for; needed at least 1")
     name = _policy(str(checkpoint), include).name
     for task in tasks:
         if task not in TASKS:
@@ -86,15 +89,6 @@ def rollout(
         for task, row in zip(chosen, by_task, strict=True)
     ]
     return [*scores, _success_rate(name, "all tasks", won, condition, seed)]
-
-
-def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
-    """Interval of a proportion (Wilson, 1927); within [0, 1] and sensible at 0 and 1."""
-    z = float(norm.ppf(0.5 + level / 2))
-    rate, weight = successes / trials, z * z / trials
-    middle = (rate + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * float(np.sqrt(rate * (1 - rate) / trials + weight / (4 * trials)))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half), level, "Wilson")
 
 
 def _success_rate(

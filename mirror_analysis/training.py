@@ -18,9 +18,10 @@ from mirror_analysis.errors import DegenerateError, ShapeError
 from mirror_analysis.models.model import require_device
 from mirror_analysis.models.networks import ExecutionNetwork, ObservationNetwork, normalise
 from mirror_analysis.models.reference import (
-    PROPRIOCEPTION,
     ReferenceExecution,
     ReferenceObservation,
+    proprioception,
+    require_pictures,
 )
 
 Progress = Callable[[int, int, float], None]
@@ -59,6 +60,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 OBSERVATION = TrainingConfig(epochs=30, batch=32)
 EXECUTION = TrainingConfig(epochs=14, batch=128, weight_decay=1e-3)
+_ACTION = 4  # numbers in Meta-World's action
 
 
 def train_observation(
@@ -81,7 +83,7 @@ def train_observation(
     Raises:
         StreamError: if an episode lacks the camera.
         DegenerateError: if there are fewer than two instructions.
-        ShapeError: if episodes differ in their number of frames.
+        ShapeError: if episodes differ in their number of frames, or pictures in size.
         DeviceError: if the device is not there.
     """
     require_device(config.device)
@@ -122,18 +124,24 @@ def train_execution(
     Raises:
         StreamError: if an episode lacks the camera.
         DegenerateError: if there are no episodes.
-        ShapeError: if episodes differ in their number of frames.
+        ShapeError: if episodes differ in their number of frames, or are not of Meta-World.
         DeviceError: if the device is not there.
     """
     require_device(config.device)
     if not len(episodes):
         raise DegenerateError("no episodes to train on; needed at least one, so collect some")
     frames = _frames(episodes, camera)
-    states = np.concatenate([episode.states for episode in episodes])
+    felt = [proprioception(episode.states, needed_by=name) for episode in episodes]
     actions = [episode.extras.get("expert_actions", episode.actions) for episode in episodes]
+    for episode, done in zip(episodes, actions, strict=True):
+        if done.shape[1:] != (_ACTION,):
+            raise ShapeError(
+                f"actions of episode {episode.id} have shape {list(done.shape)}; {name} needs the"
+                f" {_ACTION} numbers of Meta-World in every step"
+            )
     network = fit_execution(
         frames.reshape(-1, *frames.shape[2:]),
-        states[:, PROPRIOCEPTION],
+        np.concatenate(felt),
         np.concatenate(actions).astype(np.float32),
         config=config,
         progress=progress,
@@ -150,7 +158,10 @@ def _frames(episodes: Episodes, camera: str) -> NDArray[np.uint8]:
             f"episodes have between {min(counts)} and {max(counts)} frames; needed equally many,"
             " so collect them with one --frames"
         )
-    return np.stack([episode.frames(camera) for episode in episodes])
+    stack = [episode.frames(camera) for episode in episodes]
+    for frames in stack:
+        require_pictures(frames, camera)
+    return np.stack(stack)
 
 
 def augment(

@@ -24,7 +24,7 @@ ORDER = (
     {"episodes", "models", "similarity", "information"},
     {"comparison"},
     {"extraction", "alignment", "rollout", "training"},
-    {"controls"},
+    {"controls", "recognition"},
     {"reporting"},
     {"study"},
     {"audit"},

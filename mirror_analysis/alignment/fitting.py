@@ -41,7 +41,8 @@ def align(
 
     Raises:
         ShapeError: if rows or columns do not fit.
-        DegenerateError: if there are fewer than two pairs, or a side is constant.
+        DegenerateError: if there are fewer than two pairs, a side is constant or not finite, or
+            the fit diverges.
 
     Example:
         >>> aligned = align(x[:300], y[:300], x[300:360], y[300:360])
@@ -61,8 +62,8 @@ def align_seeds(
 ) -> list[LinearAlignment]:
     """`align` for several seeds as one batched problem; each result is as if fitted alone."""
     config = config or AlignmentConfig()
-    x_side = _standardise(x, x_validation, "x")
-    y_side = _standardise(y, y_validation, "y")
+    if not seeds:
+        raise DegenerateError("no seeds to fit with; needed at least one")
     if len(x) != len(y) or len(x_validation) != len(y_validation):
         raise ShapeError(
             f"x has {len(x)} fit and {len(x_validation)} validation rows but y has {len(y)}"
@@ -73,6 +74,8 @@ def align_seeds(
             f"{len(x)} fit and {len(x_validation)} validation pairs; a contrastive loss needs"
             " at least 2 of each, so collect more episodes"
         )
+    x_side = _standardise(x, x_validation, "x")
+    y_side = _standardise(y, y_validation, "y")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     parameters = [
         _initial(side.fit.shape[1], config.width, generators) for side in (x_side, y_side)
@@ -99,8 +102,9 @@ class _Side:
 
     def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The same map for features that are not standardised."""
-        raw = weight / self.scale[:, None].float()
-        shift = (self.mean / self.scale) @ weight.double()
+        raw = (weight.double() / self.scale[:, None]).float()
+        # From the rounded weights, so that their rounding does not move all rows together.
+        shift = self.mean @ raw.double()
         return raw.contiguous(), (bias.double() - shift).float().contiguous()
 
 
@@ -111,14 +115,15 @@ def _standardise(fit: Matrix, validation: Matrix, side: str) -> _Side:
             " needed [sample, feature] with equal features"
         )
     values = torch.as_tensor(np.asarray(fit, dtype=np.float64))
+    held = torch.as_tensor(np.asarray(validation, dtype=np.float64))
     mean, scale = values.mean(dim=0), values.std(dim=0, correction=0)
-    if not bool(torch.isfinite(values).all()) or float(scale.max()) == 0.0:
+    finite = bool(torch.isfinite(values).all() and torch.isfinite(held).all())
+    if not finite or float(scale.max()) == 0.0:
         raise DegenerateError(
             f"{side} is constant over its {len(fit)} samples or not finite; choose another layer"
         )
     # A nearly dead unit must not be blown up to the size of the others.
     scale = scale.clamp_min(0.01 * float(scale.mean()))
-    held = torch.as_tensor(np.asarray(validation, dtype=np.float64))
     return _Side(((values - mean) / scale).float(), ((held - mean) / scale).float(), mean, scale)
 
 
@@ -173,13 +178,22 @@ def _optimise(
             old[better] = new.detach()[better]
         if bool((stale >= config.patience).all()):
             break
-    curves = [
-        Curve(
-            [s for s, _, _ in history],
-            [float(f[i]) for _, f, _ in history],
-            [float(v[i]) for _, _, v in history],
-            int(chosen[i]),
+    return kept, [_curve(history, i, int(chosen[i]), config) for i in range(len(generators))]
+
+
+def _curve(
+    history: list[tuple[int, Tensor, Tensor]], seed: int, chosen: int, config: AlignmentConfig
+) -> Curve:
+    if not chosen:
+        raise DegenerateError(
+            f"the fit diverged: its validation loss is not a number after {history[0][0]} updates"
+            f" at a learning rate of {config.learning_rate}; lower it"
         )
-        for i in range(len(generators))
-    ]
-    return kept, curves
+    steps = [step for step, _, _ in history]
+    own = history[: steps.index(chosen) + config.patience + 1]  # other seeds may have gone on
+    return Curve(
+        steps[: len(own)],
+        [float(fit[seed]) for _, fit, _ in own],
+        [float(held[seed]) for _, _, held in own],
+        chosen,
+    )

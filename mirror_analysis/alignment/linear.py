@@ -40,10 +40,17 @@ class AlignmentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patience: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("width", "temperature", "learning_rate", "batch", "steps", "check_every"):
+        for name in ("temperature", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise DefinitionError(
                     f"alignment {name} is {getattr(self, name)}; needed a number above 0"
+                )
+        # A pair alone in its batch has nothing to be told from.
+        least = {"width": 1, "batch": 2, "steps": 1, "check_every": 1, "patience": 1}
+        for name, low in (*least.items(), ("weight_decay", 0)):
+            if not getattr(self, name) >= low:
+                raise DefinitionError(
+                    f"alignment {name} is {getattr(self, name)}; needed {low} or more"
                 )
 
 
@@ -113,16 +120,21 @@ class LinearAlignment:
             FormatError: if the file holds something else.
         """
         tensors, settings = read_safetensors(path)
-        if set(tensors) != set(_TENSORS) or "config" not in settings:
+        if set(tensors) != set(_TENSORS):
             raise FormatError(
                 f"{path} is not an alignment: it holds {', '.join(sorted(tensors)) or 'nothing'};"
                 f" needed {', '.join(_TENSORS)}"
             )
-        return LinearAlignment(
-            **tensors,
-            config=msgspec.json.decode(settings["config"], type=AlignmentConfig),
-            curve=msgspec.json.decode(settings["curve"], type=Curve),
-        )
+        widths = {tensor.shape[-1:] for tensor in tensors.values()}
+        axes = [tensors[name].ndim for name in _TENSORS]
+        try:
+            if len(widths) != 1 or axes != [2, 1, 2, 1]:
+                raise ValueError("its maps and biases do not fit each other")
+            config = msgspec.json.decode(settings["config"], type=AlignmentConfig)
+            curve = msgspec.json.decode(settings["curve"], type=Curve)
+        except (KeyError, ValueError) as error:
+            raise FormatError(f"{path} is a damaged alignment ({error}); fit it again") from None
+        return LinearAlignment(**tensors, config=config, curve=curve)
 
 
 _TENSORS = ("x_weight", "x_bias", "y_weight", "y_bias")

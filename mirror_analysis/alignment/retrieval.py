@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import hypergeom
 
-from mirror_analysis.errors import DegenerateError, ShapeError
+from mirror_analysis.errors import DefinitionError, DegenerateError, ShapeError
 
 Square = NDArray[np.float64]
 
@@ -32,15 +32,16 @@ def recall_at_k(
     Args:
         similarity: [sample, sample]; row i and column i are partners.
         k: from 1.
-        gallery: rows in the gallery, the partner included; all when there are fewer.
+        gallery: rows in the gallery, from 2, the partner included; all when there are fewer.
         within: [sample] labels; the gallery is then drawn from the same label only.
 
     Returns:
         In [0, 1].
 
     Raises:
-        ShapeError: if similarity is not square.
-        DegenerateError: if there are fewer than two rows (in a label).
+        ShapeError: if similarity is not square, or the labels are not one per row.
+        DegenerateError: if there are fewer than two rows (in a label), or NaN or infinity.
+        DefinitionError: if k or the gallery is too small.
     """
     return float(recall_diagonal(similarity, k=k, gallery=gallery, within=within).mean())
 
@@ -103,6 +104,10 @@ def task_ceiling(labels: NDArray[np.generic], *, k: int = 1, gallery: int = 64) 
 def _square(similarity: Square) -> Square:
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
         raise ShapeError(f"similarity has shape {similarity.shape}; needed [sample, sample]")
+    if not np.isfinite(similarity).all():
+        raise DegenerateError(
+            "similarity holds NaN or infinity; needed numbers, so leave out the rows it comes from"
+        )
     return similarity
 
 
@@ -114,6 +119,11 @@ def _mask(
     if within is None:
         sizes = np.full(count, count)
         masked = similarity
+    elif within.shape != (count,):
+        raise ShapeError(
+            f"within has shape {within.shape} but similarity {similarity.shape}; needed one label"
+            " per row"
+        )
     else:
         same = within[:, None] == within[None, :]
         sizes = same.sum(axis=1)
@@ -135,6 +145,10 @@ def _expected(
     gallery: int,
 ) -> NDArray[np.float64]:
     """Chance to be among the first k given how many rows score above and equal to the partner."""
+    if k < 1 or gallery < 2:
+        raise DefinitionError(
+            f"Recall@{k} in a gallery of {gallery}; needed k from 1 and a gallery of 2 or more"
+        )
     above, equal, sizes = np.broadcast_arrays(above, equal, sizes)
     earned = np.empty(above.shape)
     for size in np.unique(sizes):

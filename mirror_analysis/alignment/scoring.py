@@ -76,7 +76,13 @@ def score_alignments(
 
     Returns:
         "recall_at_1", "recall_at_5" and so on in [0, 1], and "infonce" in nats.
+
+    Raises:
+        DegenerateError: if there are no alignments, or too few rows.
+        UnknownNameError: if the rows do not carry the label `within`.
     """
+    if not aligned:
+        raise DegenerateError("no alignments to judge; needed at least one fit")
     x_values, y_values = test.x[layers[0]], test.y[layers[1]]
     similarities = [a.similarity(x_values, y_values) for a in aligned]
     measured = _measure(similarities, aligned[0].config.temperature, test, config, within)
@@ -122,7 +128,14 @@ def align_grid(
             measured |= {(name, x_layer, y_layer): cell for name, cell in cells.items()}
         if progress is not None:
             progress(done, len(pairs))
-    return _assemble(measured, data.test, None, names, undefined)
+    return _assemble(measured, data.test, None, names, _missing(undefined, config))
+
+
+def _missing(
+    reasons: Mapping[tuple[str, str], str], config: RetrievalConfig
+) -> dict[tuple[str, str, str], str]:
+    measures = [*(f"recall_at_{k}" for k in config.recall), "infonce"]
+    return {(m, *layers): reason for layers, reason in reasons.items() for m in measures}
 
 
 def fit_pair(
@@ -202,7 +215,7 @@ def _assemble(
     test: Paired,
     within: str | None,
     names: tuple[str, str],
-    undefined: Mapping[tuple[str, str], str] | None = None,
+    undefined: Mapping[tuple[str, str, str], str] | None = None,
 ) -> Comparison:
     corrected: dict[tuple[str, str, str], float] = {}
     for name in dict.fromkeys(measure for measure, _, _ in measured):
@@ -233,9 +246,9 @@ def _assemble(
         for (name, x_layer, y_layer), m in measured.items()
     ]
     scores += [
-        Score("recall_at_1", None, x=names[0], y=names[1], n=units, x_layer=x_layer,
-              y_layer=y_layer, undefined=reason, stage="after")
-        for (x_layer, y_layer), reason in (undefined or {}).items()
+        Score(name, None, x=names[0], y=names[1], n=units, x_layer=x_layer, y_layer=y_layer,
+              undefined=reason, stage="after")
+        for (name, x_layer, y_layer), reason in (undefined or {}).items()
     ]  # fmt: skip
     return Comparison(tuple(scores), {cell: m.replicates.tolist() for cell, m in measured.items()})
 

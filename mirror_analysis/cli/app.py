@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from mirror_analysis import __version__
 from mirror_analysis.cli.terminal import emit, faults, progress, table
+
+if TYPE_CHECKING:
+    from mirror_analysis.results import Score
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -240,6 +243,33 @@ def train(
 
 
 @app.command()
+def recognise(
+    checkpoint: Annotated[str, typer.Argument(help="Observation model: name or file.")],
+    episodes: Source,
+    nuisance: Annotated[bool, typer.Option(help="Disturb the views as the study does.")] = False,
+    device: Device = "cpu",
+    include: Include = None,
+    json: Json = False,
+) -> None:
+    """Counts how often an observation model names the right instruction."""
+    from mirror_analysis.episodes import Nuisance, apply_nuisance, load_episodes
+    from mirror_analysis.models import load_model
+    from mirror_analysis.recognition import recognise as run
+
+    model = load_model(checkpoint, device=device, include=include or ())
+    seen = load_episodes(episodes)
+    with progress() as report:
+        scores = run(
+            model,
+            apply_nuisance(seen, Nuisance()) if nuisance else seen,
+            condition="nuisance" if nuisance else "plain",
+            device=device,
+            progress=lambda done, total: report("recognising", done, total),
+        )
+    emit(scores, as_json=json, text=_rates(scores, "accuracy"))
+
+
+@app.command()
 def rollout(
     checkpoint: Annotated[str, typer.Argument(help="Execution model: name or file.")],
     tasks: Annotated[str, typer.Option(help="Names with commas; all when not given.")] = "",
@@ -265,17 +295,7 @@ def rollout(
             include=include or (),
             progress=lambda done, total: report("rolling out, by part", done, total),
         )
-    rows: list[dict[str, object]] = [
-        {
-            "task": s.y,
-            "success": s.value,
-            "low": s.interval.low if s.interval else None,
-            "high": s.interval.high if s.interval else None,
-            "episodes": s.n,
-        }
-        for s in scores
-    ]
-    emit(scores, as_json=json, text=table(rows, list(rows[0])))
+    emit(scores, as_json=json, text=_rates(scores, "success"))
 
 
 @app.command()
@@ -328,3 +348,18 @@ def _conclude(result: object, out: Path, as_json: bool) -> None:
     data = {"report": str(page), "findings": result.findings}
     emit(data, as_json=as_json, text="\n\n".join([*lines, f"report: {page}"]))
     sys.stdout.flush()
+
+
+def _rates(scores: list[Score], name: str) -> str:
+    """Shares with their intervals, one line each."""
+    rows: list[dict[str, object]] = [
+        {
+            "task": s.y,
+            name: s.value,
+            "low": s.interval.low if s.interval else None,
+            "high": s.interval.high if s.interval else None,
+            "episodes": s.n,
+        }
+        for s in scores
+    ]
+    return table(rows, list(rows[0]))

@@ -15,6 +15,7 @@ _PUBLIC = {
     "p_max": "maximum",
     "p_value": "permutation",
     "permutations": "permutation",
+    "wilson": "proportion",
 }
 
 __all__ = list(_PUBLIC)

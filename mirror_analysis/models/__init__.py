@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirror_analysis.catalog import definition, definitions, weights
-from mirror_analysis.errors import MissingFileError, UnknownNameError
+from mirror_analysis.catalog import definition, names, weights
+from mirror_analysis.errors import MissingFileError
 
 if TYPE_CHECKING:
     from mirror_analysis.models.model import Model
@@ -40,20 +40,17 @@ def load_model(source: str | Path, *, device: str = "cpu", include: Sequence[Pat
 
     target = require_device(device)
     path = Path(source)
-    if path.exists():
+    if path.is_file():
         # One family so far; recognition by content will choose among several.
         model = _reader("reference")(path, name=path.stem, sha256=None)
-    elif path.suffix or len(path.parts) > 1:
-        raise MissingFileError(
-            f"no checkpoint at {path}; give a file that is there, or a name of `mirror list`"
-        )
-    else:
-        known = definitions("checkpoints", include)
-        if str(source) not in known:
-            raise UnknownNameError("checkpoint", str(source), known)
+    elif str(source) in names("checkpoints", include) or not (path.suffix or len(path.parts) > 1):
         made = definition("checkpoints", str(source), include)
         file = weights(made.name, include)
         model = _reader(made.family)(file, name=made.name, sha256=made.sha256)
+    else:
+        raise MissingFileError(
+            f"no checkpoint at {path}; give a file that is there, or a name of `mirror list`"
+        )
     return model.to(target)
 
 

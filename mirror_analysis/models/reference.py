@@ -28,6 +28,41 @@ PROPRIOCEPTION = np.array([0, 1, 2, 3, 18, 19, 20, 21])
 _STATE = 39  # numbers in Meta-World's state
 
 
+def proprioception(states: NDArray[np.float32], *, needed_by: str) -> NDArray[np.float32]:
+    """What a policy feels of Meta-World's state.
+
+    Args:
+        states: [sample, 39].
+        needed_by: who needs it, for the words of the error.
+
+    Returns:
+        [sample, 8] hand position (metres) and gripper opening, now and one step before.
+
+    Raises:
+        ShapeError: if the states are of something else.
+    """
+    if states.shape[-1] != _STATE:
+        raise ShapeError(
+            f"states have {states.shape[-1]} numbers; {needed_by} needs the {_STATE} of"
+            " Meta-World, so give it episodes of that simulator"
+        )
+    return states[:, PROPRIOCEPTION]
+
+
+def require_pictures(frames: NDArray[np.uint8], camera: str) -> None:
+    """Makes sure that [..., height, width, 3] pictures are of the size of the reference pair.
+
+    Raises:
+        ShapeError: if they are not.
+    """
+    height, width = frames.shape[-3:-1]
+    if (height, width) != (PICTURE, PICTURE):
+        raise ShapeError(
+            f"camera {camera} has frames of {height} x {width} pixels; the reference pair needs"
+            f" {PICTURE} x {PICTURE}, so collect with --size {PICTURE}"
+        )
+
+
 class ReferenceObservation(ObservationModel):
     """Recognises the instruction of an episode from one camera."""
 
@@ -114,8 +149,7 @@ class ReferenceExecution(ExecutionModel):
     def forward_batch(self, episodes: Sequence[EpisodeLike]) -> Tensor:
         """Actions [episode, time, action]."""
         frames = _frames(episodes, self.camera, self.device)
-        states = np.stack([episode.states for episode in episodes])
-        felt = self._proprioception(states.reshape(-1, states.shape[-1]))
+        felt = torch.cat([self._proprioception(episode.states) for episode in episodes])
         return self.module(frames.flatten(0, 1), felt).unflatten(0, frames.shape[:2])
 
     @torch.inference_mode()
@@ -123,6 +157,7 @@ class ReferenceExecution(ExecutionModel):
         self, frames: Mapping[str, NDArray[np.uint8]], states: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """The action of this moment in [-1, 1], [environment, 4]."""
+        require_pictures(frames[self.camera], self.camera)
         picture = normalise(torch.from_numpy(frames[self.camera])).to(self.device)
         action = self.module(picture, self._proprioception(states))
         return action.clamp(-1.0, 1.0).cpu().numpy()
@@ -139,12 +174,8 @@ class ReferenceExecution(ExecutionModel):
         )
 
     def _proprioception(self, states: NDArray[np.float32]) -> Tensor:
-        if states.shape[-1] != _STATE:
-            raise ShapeError(
-                f"states have {states.shape[-1]} numbers; {self.name} needs the {_STATE} of"
-                " Meta-World, so give it episodes of that simulator"
-            )
-        return torch.from_numpy(states[:, PROPRIOCEPTION].astype(np.float32)).to(self.device)
+        felt = proprioception(states, needed_by=self.name)
+        return torch.from_numpy(felt.astype(np.float32)).to(self.device)
 
 
 Reference = ReferenceObservation | ReferenceExecution
@@ -194,8 +225,8 @@ def load(path: Path, *, name: str, sha256: str | None = None) -> Reference:
         else:
             raise FormatError(f"{path} says its role is '{role}'; needed observation or execution")
         network.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
         raise FormatError(f"{path} is damaged ({reason}); train it again or copy it anew") from None
     network.eval()
     if isinstance(network, ObservationNetwork):
@@ -211,10 +242,7 @@ def _trunk_layers() -> list[LayerInfo]:
 
 
 def _frames(episodes: Sequence[EpisodeLike], camera: str, device: torch.device) -> Tensor:
-    stack = np.stack([episode.frames(camera) for episode in episodes])
-    if stack.shape[2:4] != (PICTURE, PICTURE):
-        raise ShapeError(
-            f"camera {camera} has frames of {stack.shape[2]} x {stack.shape[3]} pixels; the"
-            f" reference pair needs {PICTURE} x {PICTURE}, so collect with --size {PICTURE}"
-        )
-    return normalise(torch.from_numpy(stack).to(device))
+    stack = [episode.frames(camera) for episode in episodes]
+    for frames in stack:
+        require_pictures(frames, camera)
+    return normalise(torch.from_numpy(np.stack(stack)).to(device))

@@ -29,7 +29,7 @@ class Layers:
 
 
 def comparison(score: Score) -> str:
-    """The display key of a score, "observation - execution" order, such as "trained-untrained"."""
+    """The display key of a score, first model before second, such as "trained-untrained"."""
     named = score.parameters.get("comparison")
     if named is not None:
         return str(named)
@@ -72,13 +72,19 @@ class Evidence:
 
     @property
     def x(self) -> str:
-        """Display name of the observation side."""
-        return plain(self.result.models.get("x", "observation"))
+        """Display name of the first model."""
+        return self._named("x", "observation", "first")
 
     @property
     def y(self) -> str:
-        """Display name of the execution side."""
-        return plain(self.result.models.get("y", "execution"))
+        """Display name of the second model."""
+        return self._named("y", "execution", "second")
+
+    def _named(self, side: str, without: str, place: str) -> str:
+        models = self.result.models
+        name = plain(models.get(side, without))
+        # A model may meet itself, and a figure must still tell its rows from its columns.
+        return f"{name} ({place})" if models.get("x") == models.get("y") and models else name
 
     @cached_property
     def layers(self) -> Layers:

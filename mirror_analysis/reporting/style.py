@@ -78,7 +78,7 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "pdf.fonttype": 42,
-    "savefig.dpi": 300,
+    "savefig.dpi": 200,
     # Text stays text: it can be searched, read aloud and edited.
     "svg.fonttype": "none",
     "svg.hashsalt": "mirror-analysis",

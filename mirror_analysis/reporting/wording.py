@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -69,9 +70,25 @@ def condition_label(condition: str) -> str:
     return plain(f"{known} ({views}" if known and views else known or condition)
 
 
+def of_episodes(text: str) -> str:
+    """A clause on units in the words of episodes, which every score has for its units."""
+    return re.sub(r"\bunits\b", "episodes", plain(text))
+
+
+def in_nats(measure: str) -> bool:
+    """Whether a measure is information, which has a unit, and not a share or a similarity."""
+    return measure in _NATS
+
+
 def within_label(within: str) -> str:
     """Where a measure was taken: over all episodes or inside groups."""
     return f"within {plain(within)}" if within else "over all episodes"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign: "+0.017", "−0.087", "0.000"."""
+    text = number(value, digits)
+    return text if text.startswith(MINUS) or not float(text) else f"+{text}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -136,7 +153,7 @@ def intervals(scores: Iterable[Score]) -> str:
     methods: dict[float, set[str]] = {}
     for score in scores:
         if score.interval is not None:
-            methods.setdefault(score.interval.level, set()).add(plain(score.interval.method))
+            methods.setdefault(score.interval.level, set()).add(of_episodes(score.interval.method))
     kinds = []
     for level, names in sorted(methods.items()):
         how = "; ".join(sorted(names - {""}))
