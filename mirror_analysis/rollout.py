@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from mirror_analysis.episodes.metaworld import TASKS
+from mirror_analysis.episodes.metaworld import ROLLOUTS, TASKS
 from mirror_analysis.episodes.nuisance import Nuisance, draw, jitter
 from mirror_analysis.episodes.simulator import Simulator
 from mirror_analysis.errors import DegenerateError, FormatError, UnknownNameError
@@ -50,8 +50,8 @@ def rollout(
         checkpoint: an execution model, by catalogue name or file.
         tasks: names of tasks; empty for all.
         episodes: per task.
-        seed: environment seeds are seed * 10 000 + episode, the same for every policy, so that
-            two policies meet the same situations.
+        seed: environment seeds are 2^31 + seed * 10 000 + episode: the same for every policy, so
+            that two policies meet the same situations, and none that a collection uses.
         nuisance: changes of appearance, drawn once per episode; None for plain pictures.
         workers: processes; None for as many as there are cores.
         include: folders with definitions of your own.
@@ -73,7 +73,7 @@ def rollout(
             raise UnknownNameError("task", task, TASKS)
     chosen = list(tasks) or list(TASKS)
     folders = tuple(str(folder) for folder in include)
-    first = seed * 10_000
+    first = ROLLOUTS + seed * 10_000
     jobs = [
         _Job(str(checkpoint), folders, task, tuple(range(start, stop)), nuisance)
         for task in chosen

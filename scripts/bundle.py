@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--episodes", required=True, help="held-out episodes")
     parser.add_argument("--made-by", required=True, help="the commands that made the weights")
-    parser.add_argument("--rollouts", type=int, default=20, help="per task and condition")
+    parser.add_argument("--rollouts", type=int, default=17, help="per task, on plain views")
+    parser.add_argument("--disturbed", type=int, default=6, help="per task, under nuisance")
     parser.add_argument("--seed", type=int, default=404, help="of the roll-outs' environments")
     given = parser.parse_args()
     model = load_model(given.weights)
@@ -57,12 +58,17 @@ def _recognition(model: Model, given: argparse.Namespace) -> dict[str, float]:
 
 def _success(model: Model, given: argparse.Namespace) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    for condition, nuisance in (("plain", None), ("nuisance", Nuisance())):
-        scores = rollout(given.weights, episodes=given.rollouts, seed=given.seed, nuisance=nuisance)
+    for condition, nuisance, episodes in (
+        ("plain", None, given.rollouts),
+        ("nuisance", Nuisance(), given.disturbed),
+    ):
+        if not episodes:
+            continue
+        scores = rollout(given.weights, episodes=episodes, seed=given.seed, nuisance=nuisance)
         metrics[f"closed-loop success, {condition}"] = _value(scores[-1].value)
+        metrics[f"episodes, {condition}"] = scores[-1].n
         if nuisance is None:
             metrics |= {f"closed-loop success, {s.y}": _value(s.value) for s in scores[:-1]}
-            metrics["episodes"] = scores[-1].n
     return metrics
 
 

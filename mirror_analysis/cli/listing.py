@@ -78,7 +78,7 @@ def check(names: Iterable[str], include: Sequence[Path]) -> tuple[int, list[str]
             raise UnknownNameError("definition", name, known)
     found = catalog.faults(include)
     if wanted:
-        found = [fault for fault in found if any(f"{name}.toml" in fault for name in wanted)]
+        found = [fault for fault in found if any(f"/{name}.toml" in fault for name in wanted)]
     return len(wanted or known), found + _layer_faults(wanted or known, include)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from mirror_analysis.episodes import load_episodes
-from mirror_analysis.errors import UnknownNameError
+from mirror_analysis.errors import FormatError, UnknownNameError
 from mirror_analysis.models.reference import Reference, save
 from mirror_analysis.provenance import record
 from mirror_analysis.reporting import render_report
@@ -38,6 +38,12 @@ def train(
     changes = {} if epochs is None else {"epochs": epochs}
     config = msgspec.structs.replace(config, seed=seed, device=device, **changes)
     episodes = load_episodes(source)
+    episodes.require(camera or view)
+    if out.is_dir():
+        raise FormatError(
+            f"{out} is a folder; needed the name of a file, such as {out}/a.safetensors"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)  # told now, and not after hours of work
     started = time.monotonic()
 
     def told(done: int, total: int, loss: float) -> None:
@@ -58,7 +64,6 @@ def train(
         inputs={"episodes": episodes.fingerprint},
         seconds=time.monotonic() - started,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     provenance = {
         "training": msgspec.json.encode(config).decode(),
         "episodes": episodes.fingerprint,
@@ -73,11 +78,11 @@ def train(
 def rendered(result: Result, out: Path, report: Report) -> Path:
     """The report's page; a page made from this very result is not made again."""
     page, mark = out / "report.html", out / ".report"
-    identity = result.provenance.inputs.get("identity", "") + result.provenance.created
-    if page.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == identity:
+    identity = (result.provenance.inputs.get("identity", "") + result.provenance.created).encode()
+    if page.is_file() and mark.is_file() and mark.read_bytes() == identity:
         return page
     report("drawing the report", 0, 1)
     page = render_report(result, out=out)
-    mark.write_text(identity, encoding="utf-8")
+    mark.write_bytes(identity)
     report("drawing the report", 1, 1)
     return page

@@ -79,7 +79,17 @@ def faults() -> Iterator[None]:
     except MirrorError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(
+            f"error: {where}{error.strerror or error}; name a place that can be read and written",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns the first into the second.
+        if isinstance(end, SystemExit) and end.code != 130:
+            raise
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
 

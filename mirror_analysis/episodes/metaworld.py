@@ -32,12 +32,17 @@ from mirror_analysis.errors import (
 from mirror_analysis.parallel import Progress, processes, serial
 from mirror_analysis.provenance import sha256_file
 
-__all__ = ["ATTEMPTS", "SPLITS", "TASKS", "TRIES", "collect", "environment_seed"]
+__all__ = ["ATTEMPTS", "ROLLOUTS", "SPLITS", "TASKS", "TRIES", "collect", "environment_seed"]
 
 SPLITS = ("fit", "validation", "test")
 
 ATTEMPTS = 10_000
 """Environment seeds of one task of one collection: the first half for successes."""
+
+ROLLOUTS = 2**31
+"""First environment seed of roll-outs; collections use those below, so the two never meet."""
+
+_LARGEST_SEED = ROLLOUTS // (len(SPLITS) * len(TASKS) * ATTEMPTS) - 1
 
 TRIES = 40
 """Attempts for each episode that is wanted, on average, before giving up."""
@@ -65,6 +70,11 @@ class _Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise DefinitionError(f"{name} is {getattr(self, name)}; needed {low} or more")
+        if self.seed > _LARGEST_SEED:
+            raise DefinitionError(
+                f"seed is {self.seed}; needed {_LARGEST_SEED} or less, since the environment seeds"
+                " above belong to roll-outs"
+            )
         if self.failures and not self.successes:
             raise DefinitionError(
                 f"{self.failures} failures but 0 successes asked for; each failure is the twin of"
@@ -77,7 +87,7 @@ def environment_seed(task: str, *, seed: int, split: str, attempt: int) -> int:
 
     Args:
         task: one of `TASKS`.
-        seed: of the collection, 0 or more.
+        seed: of the collection, 0 to 3975.
         split: one of `SPLITS`.
         attempt: in [0, 10000).
     """

@@ -17,11 +17,11 @@ from mirror_analysis.reporting.evidence import Evidence, measure
 from mirror_analysis.reporting.figures import FIGURES, Absent, Drawing
 from mirror_analysis.reporting.methods import flat, methods
 from mirror_analysis.reporting.tables import letter, tables, to_csv, to_latex
-from mirror_analysis.results import Finding, Result, load_result
+from mirror_analysis.results import Finding, Result, Score, load_result
 
 _TEMPLATE = "report.html.j2"
 _TABLES = ("summary", "recall", "outcome", "differences", "headline")
-_LONG = 80  # rows above which a table starts folded
+_LONG = 40  # rows above which a table starts folded
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,25 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Claim:
-    """A finding as the page states it."""
+    """A finding as the page states it.
 
+    Attributes:
+        title: its name in words.
+        statement: the claim.
+        verdict: whether it holds, in words; kind: the same as a class of the style sheet.
+        number: what it rests on, with its interval.
+        details: where the number comes from.
+        bar: low end, value and high end as percentages of a scale that all claims share, with
+            zero at 50; None where there is nothing to draw.
+    """
+
+    title: str
     statement: str
     verdict: str
     kind: str
     number: str
+    details: str
+    bar: tuple[float, float, float] | None
 
 
 def render_report(result: Result | Path, *, out: Path) -> Path:
@@ -81,7 +94,8 @@ def render_report(result: Result | Path, *, out: Path) -> Path:
         title=wording.plain(result.title),
         question=_question(evidence),
         models=(evidence.x, evidence.y),
-        claims=[_claim(finding) for finding in result.findings],
+        claims=[_claim(finding, scale=_scale(result.findings)) for finding in result.findings],
+        tally=_tally(result.findings),
         pictures=pictures,
         absent=absent,
         tables=made,
@@ -159,28 +173,76 @@ def _question(evidence: Evidence) -> str:
     )
 
 
-def _claim(finding: Finding) -> _Claim:
+def _tally(findings: list[Finding]) -> str:
+    """How many claims hold, as a sentence."""
+    holds = [finding.holds for finding in findings]
+    parts = (
+        (holds.count(True), "holds", "hold"),
+        (holds.count(False), "does not hold", "do not hold"),
+        (holds.count(None), "is undecided", "are undecided"),
+    )
+    words = [f"{count} {one if count == 1 else more}" for count, one, more in parts if count]
+    total = f"{len(holds)} claim{'s' if len(holds) > 1 else ''}"
+    return f"Of {total}, {wording.listing(words)}." if words else ""
+
+
+def _scale(findings: list[Finding]) -> float:
+    """The largest distance from zero that the bars of all findings have to show."""
+    ends = [
+        abs(end)
+        for score in (finding.score for finding in findings)
+        if score.value is not None and not wording.in_nats(score.measure)
+        for end in (
+            score.value,
+            *((score.interval.low, score.interval.high) if score.interval else ()),
+        )
+    ]
+    return max(ends, default=0.0)
+
+
+def _claim(finding: Finding, *, scale: float) -> _Claim:
     verdict, kind = {
         True: ("holds", "yes"),
         False: ("does not hold", "no"),
-        None: ("cannot tell", "open"),
+        None: ("undecided", "open"),
     }[finding.holds]
     score = finding.score
-    words = [f"{wording.measure_label(measure(score))} {wording.measured(score)}"]
+    name = wording.measure_label(measure(score))
+    number = f"{name} {wording.measured(score)}"
+    if score.role == "difference" and score.value is not None:
+        number = f"Difference in {name}: {wording.signed(score.value)} {wording.bracket(score)}"
+    words = []
     if score.value is None:
         words.append(f"not defined: {wording.plain(score.undefined)}")
-    if score.interval is not None:
-        words.append(wording.intervals([score]))
-    for name, p in (("p", score.p_value), ("p max", score.p_max)):
+    for label, p in (("p", score.p_value), ("p max", score.p_max)):
         if p is not None:
             shown = wording.probability(p)
-            words.append(f"{name} {shown}" if shown.startswith("<") else f"{name} = {shown}")
-    words += [
-        wording.units([score]),
-        wording.condition_label(score.condition),
-        wording.within_label(score.within),
-    ]
-    return _Claim(wording.plain(finding.statement), verdict, kind, "; ".join(words))
+            words.append(f"{label} {shown}" if shown.startswith("<") else f"{label} = {shown}")
+    words += [wording.condition_label(score.condition), wording.within_label(score.within)]
+    words.append(wording.units([score]))
+    if score.interval is not None:
+        words.append(wording.intervals([score]))
+    return _Claim(
+        wording.finding_label(finding.name),
+        wording.plain(finding.statement),
+        verdict,
+        kind,
+        number.strip(),
+        "; ".join(words),
+        _bar(score, scale),
+    )
+
+
+def _bar(score: Score, scale: float) -> tuple[float, float, float] | None:
+    if score.value is None or score.interval is None or not scale:
+        return None
+    if wording.in_nats(score.measure):
+        return None
+    low, value, high = (
+        round(50 + 46 * end / scale, 2)
+        for end in (score.interval.low, score.value, score.interval.high)
+    )
+    return low, value, high
 
 
 def _provenance(result: Result) -> list[tuple[str, str]]:

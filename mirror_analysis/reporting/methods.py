@@ -33,7 +33,11 @@ def _units(evidence: Evidence) -> str:
         )
     if any(evidence.withins):
         named = wording.listing(wording.within_label(w) for w in evidence.withins if w)
-        text += f" Scores “{named}” compare episodes only with others of the same group."
+        text += (
+            f" Scores “{named}” leave out what tells the groups apart: for similarities the group"
+            " means are removed from every feature, and in retrieval the gallery holds episodes of"
+            " the same group only."
+        )
     return text
 
 
@@ -48,6 +52,8 @@ def _estimators(evidence: Evidence) -> str:
     if not shown:
         return ""
     text = f"Measures: {'; '.join(shown.values())}."
+    if "recall_at_1" in shown:
+        text += " A gallery is all episodes where there are fewer than it asks for."
     if any(s.ceiling is not None for s in evidence.result.scores):
         text += (
             " A score with a ceiling cannot exceed it: an InfoNCE bound never exceeds the logarithm"
@@ -66,36 +72,56 @@ def _alignment(evidence: Evidence) -> str:
     section = evidence.result.definition.get("alignment")
     if not isinstance(section, Mapping) or not section:
         return ""
+    fits = section.get("probe_seeds")
     settings = ", ".join(f"{_words(k)} {_value(v)}" for k, v in section.items())
-    return (
+    text = (
         "Retrieval and the InfoNCE bound follow a linear alignment of frozen features, fitted on"
         f" episodes apart from those the numbers come from ({wording.plain(settings)})."
     )
+    if isinstance(fits, list) and len(fits) > 1:
+        text += (
+            f" At the declared layers they are means over {len(fits)} fits with seeds of their own;"
+            " cells of a layer grid come from one fit each."
+        )
+    return text
 
 
 def _intervals(evidence: Evidence) -> str:
     meaning = wording.intervals(evidence.result.scores)
     if not meaning:
         return "The result gives no intervals."
-    return f"Intervals are {meaning}. Where none is shown, the result has none."
+    text = (
+        f"Intervals: {meaning}. A group of episodes is left out at a time, with fitted maps held"
+        " fixed, so they hold for new episodes;"
+    )
+    text += (
+        " with several training seeds the variance between the seeds is added, so they hold for"
+        " new seeds too."
+        if len(evidence.seeds) > 1
+        else " they know nothing of how training seeds differ."
+    )
+    return text + " Where none is shown, the result has none."
 
 
 def _p_values(evidence: Evidence) -> str:
     nulls = {s.null for s in evidence.result.scores if s.null is not None}
-    schemes = sorted(
-        {
-            f"{n.draws} permutations of {wording.plain(n.scheme)}"
-            if n.draws
-            else f"a null known in closed form ({wording.plain(n.scheme)})"
-            for n in nulls
-        }
-    )
+    schemes = {
+        f"{n.draws} permutations of {wording.of_episodes(n.scheme)}"
+        if n.draws
+        else f"a null known in closed form ({wording.of_episodes(n.scheme)})"
+        for n in nulls
+    }
     if not schemes:
         return "The result gives no null distributions."
-    return (
-        f"p-values are one-sided, from {wording.listing(schemes)}: the share of the null that is at"
-        " least as large as the value. p max is the same for the largest cell of the layer grid,"
-        " so it pays for having looked at every cell."
+    text = (
+        f"p-values are one-sided, from {wording.listing(sorted(schemes))}: the share of the null"
+        " that is at least as large as the value."
+    )
+    if any(n.draws for n in nulls):
+        text += " Whole episodes are permuted, with fitted maps held fixed."
+    return text + (
+        " p max is the same for the largest cell of the layer grid, so it pays for having looked"
+        " at every cell. The p of averaged numbers is the largest of those averaged."
     )
 
 
@@ -107,25 +133,35 @@ def _controls(evidence: Evidence) -> str:
     text = ""
     if by_role["control"]:
         text += (
-            "Matched controls are functions of what the layer sees"
-            f" ({wording.listing(by_role['control'])}); the excess is over the largest of them."
+            "Matched controls see what the declared layers see and have not learned both sides of"
+            f" it ({wording.listing(by_role['control'])}). The excess is over the largest of them;"
+            " the low end of its interval is the least over all matched controls, so it is valid"
+            " whichever of them is truly the best."
         )
     if by_role["reference"]:
         text += (
-            f" References see more than the layer ({wording.listing(by_role['reference'])}):"
-            " they set the scale and are nothing to exceed."
+            " References are told something those layers would have to find out (state,"
+            " proprioception, time, task identity), or are the trained pair itself with its fit"
+            f" pairs mixed ({wording.listing(by_role['reference'])}): they set the scale and do not"
+            " count as controls."
         )
     return text.strip()
 
 
 def _seeds(evidence: Evidence) -> str:
-    if not evidence.seeds:
-        return ""
-    means = any(s.seed is None and comparison(s) == TRAINED for s in evidence.result.scores)
-    count = len(evidence.seeds)
-    text = f"Models were trained with seed{'s' if count > 1 else ''}"
-    text += f" {wording.listing(str(seed) for seed in evidence.seeds)}"
-    return text + ("; scores without a seed are means over them." if means else ".")
+    models = evidence.result.definition.get("models")
+    draws = models.get("untrained_draws") if isinstance(models, Mapping) else None
+    text = ""
+    if evidence.seeds:
+        count = len(evidence.seeds)
+        text = f"Models were trained with seed{'s' if count > 1 else ''}"
+        text += f" {wording.listing(str(seed) for seed in evidence.seeds)}"
+        means = any(s.seed is None and comparison(s) == TRAINED for s in evidence.result.scores)
+        text += "; scores without a seed are means over them." if means and count > 1 else "."
+    if isinstance(draws, int) and draws > 1:
+        each = " for each training seed" if evidence.seeds else ""
+        text += f" Untrained twins are means over {draws} initialisations{each}."
+    return text.strip()
 
 
 _PARTS = (_units, _estimators, _alignment, _intervals, _p_values, _controls, _seeds)

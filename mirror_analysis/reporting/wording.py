@@ -63,6 +63,13 @@ def comparison_label(key: str) -> str:
     return plain(key).replace("-", f" {DASH} ")
 
 
+def finding_label(name: str) -> str:
+    """The name of a finding in words: "excess-cka-within-task" becomes "Excess CKA within task"."""
+    known = {"cka": "CKA", "cca": "CCA", "infonce": "InfoNCE", "rsa": "RSA", "svcca": "SVCCA"}
+    words = " ".join(known.get(word, word) for word in plain(name).split("-"))
+    return words[:1].upper() + words[1:]
+
+
 def condition_label(condition: str) -> str:
     """A condition in words, such as "with nuisance"."""
     name, _, views = condition.partition(" (")
@@ -157,7 +164,7 @@ def intervals(scores: Iterable[Score]) -> str:
     kinds = []
     for level, names in sorted(methods.items()):
         how = "; ".join(sorted(names - {""}))
-        kinds.append(f"{level * 100:g} % intervals" + (f" ({how})" if how else ""))
+        kinds.append(f"{level * 100:g}% intervals" + (f" ({how})" if how else ""))
     return listing(kinds) if kinds else ""
 
 

@@ -13,14 +13,16 @@ import numpy as np
 from mirror_analysis import catalog
 from mirror_analysis.definitions import ModelsSection
 from mirror_analysis.episodes import Episodes
-from mirror_analysis.errors import DegenerateError, UnknownNameError
+from mirror_analysis.errors import DegenerateError
 from mirror_analysis.models import load_model
 from mirror_analysis.models.model import Model
 from mirror_analysis.results import Result
-from mirror_analysis.study.material import Material
+from mirror_analysis.study.material import Material, camera_of, require_layer
 from mirror_analysis.study.running import Progress, execute, nuisance_of
 
 _SETTINGS = "spontaneous-alignment"  # whose alignment and measure settings are taken
+_LEAST = 8  # episodes of either part
+_LEAST_OF_TASK = 3  # fit: one is held out for choices; test: two are left without any fold
 
 
 def compare_checkpoints(
@@ -65,6 +67,8 @@ def compare_checkpoints(
     models = {side: load_model(source, device=device, include=include)
               for side, source in (("x", a), ("y", b))}  # fmt: skip
     chosen = {side: _layer(models[side], layer) for side, layer in (("x", x_layer), ("y", y_layer))}
+    for model in models.values():
+        episodes.require(camera_of(model))
     base = catalog.quick(catalog.definition("reports", _SETTINGS))
     measures = (
         base.measures if draws is None else msgspec.structs.replace(base.measures, draws=draws)
@@ -100,39 +104,46 @@ def compare_checkpoints(
         progress=progress or (lambda stage, done, total: None),
         started=started,
         rows="all",
+        collected=False,
     )
 
 
 def _layer(model: Model, name: str) -> str:
-    known = [info.name for info in model.layers()]
     if not name:
+        known = [info.name for info in model.layers()]
         return known[-2] if len(known) > 1 else known[-1]
-    if name not in known:
-        raise UnknownNameError(f"layer of {model.name}", name, known)
+    require_layer(model, name)
     return name
 
 
 def _divided(episodes: Episodes) -> Episodes:
     """Episodes with the label split, and enough of either part to measure anything."""
-    labels = episodes.labels() if len(episodes) else {}
-    if "split" not in labels or "test" not in labels["split"]:
+    labels = episodes.labels()
+    task = labels["task"]
+    test = labels.get("split", np.full(len(episodes), "")) == "test"
+    if test.all() or not test.any():
         rng = np.random.default_rng(0)
-        part = np.full(len(episodes), "fit", dtype="<U4")
-        tasks = labels.get("task", np.array([]))
-        for task in np.unique(tasks):
-            rows = rng.permutation(np.flatnonzero(tasks == task))
-            part[rows[: (len(rows) + 1) // 2]] = "test"
+        test = np.zeros(len(episodes), dtype=bool)
+        for name in np.unique(task):
+            rows = rng.permutation(np.flatnonzero(task == name))
+            test[rows[: (len(rows) + 1) // 2]] = True
         episodes = Episodes(
             [
-                replace(episode, labels={**episode.labels, "split": str(word)})
-                for episode, word in zip(episodes, part, strict=True)
+                replace(e, labels={**e.labels, "split": "test" if tested else "fit"})
+                for e, tested in zip(episodes, test, strict=True)
             ]
         )
-    parts = [str(e.labels["split"]) for e in episodes]
-    fit, test = sum(p != "test" for p in parts), parts.count("test")
-    if min(fit, test) < 8:
+    fit, tested = int((~test).sum()), int(test.sum())
+    if min(fit, tested) < _LEAST:
         raise DegenerateError(
-            f"{len(episodes)} episodes give {fit} to fit on and {test} to test on; needed at least"
-            " 8 of each, so collect more"
+            f"{len(episodes)} episodes give {fit} to fit on and {tested} to test on; needed at"
+            f" least {_LEAST} of each, so collect more"
         )
+    for part, mask in (("fit", ~test), ("test", test)):
+        names, counts = np.unique(task[mask], return_counts=True)
+        if counts.min() < _LEAST_OF_TASK:
+            raise DegenerateError(
+                f"task {names[counts.argmin()]} has {counts.min()} episodes to {part} on; needed"
+                f" at least {_LEAST_OF_TASK}, so collect more of it or leave it out"
+            )
     return episodes

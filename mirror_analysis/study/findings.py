@@ -9,27 +9,38 @@ from mirror_analysis.study.contrasts import PAIR
 from mirror_analysis.study.summary import UNTRAINED
 
 
-def findings(scores: list[Score]) -> list[Finding]:
-    """What can be said, the headline first; a claim without its numbers is left out."""
-    found: list[Finding] = []
-    for make in (_excess_recall, _excess_within_task, _beyond_task, _published_test, _outcome):
+def findings(scores: list[Score], *, one_view: bool = False) -> list[Finding]:
+    """What can be said, the headline first; a claim without its numbers is left out.
+
+    Args:
+        scores: of a study.
+        one_view: whether both models see the same view, and so the same nuisance.
+    """
+    found = list(_excess_recall(scores, _nuisance(one_view)))
+    for make in (_excess_within_task, _beyond_task, _published_test, _outcome):
         found.extend(make(scores))
     return found
 
 
-def _excess_recall(scores: list[Score]) -> Iterator[Finding]:
+def _excess_recall(scores: list[Score], nuisance: str) -> Iterator[Finding]:
     for score in _best_control(scores, measure="recall_at_1", condition="nuisance", within=""):
         pair, control = _pair_and_control(scores, score)
         yield Finding(
             "excess-recall",
-            "Under independent nuisance in the two views, trained models find each other's"
+            f"Under {nuisance}, trained models find each other's"
             f" episodes with Recall@1 {_value(pair)} in a gallery of"
-            f" {score.parameters['gallery']}; the best matched control"
+            f" {min(int(score.parameters['gallery']), score.n)}; the best matched control"
             f" ({score.parameters['best']}) reaches {_value(control)}."
             f" The excess is {_signed(score)}.",
             _above_zero(score),
             score,
         )
+
+
+def _nuisance(one_view: bool) -> str:
+    if one_view:
+        return "nuisance in the one view that both see"
+    return "independent nuisance in the two views"
 
 
 def _excess_within_task(scores: list[Score]) -> Iterator[Finding]:

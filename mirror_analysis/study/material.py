@@ -10,7 +10,7 @@ from mirror_analysis import controls
 from mirror_analysis.definitions import EpisodesSection
 from mirror_analysis.episodes import Episode, Episodes
 from mirror_analysis.episodes.nuisance import Nuisance, apply_nuisance
-from mirror_analysis.errors import StreamError
+from mirror_analysis.errors import ShapeError, StreamError, UnknownNameError
 from mirror_analysis.extraction import extract
 from mirror_analysis.features import Layers, Paired, pair
 from mirror_analysis.models.model import Model
@@ -44,9 +44,11 @@ class Material:
         progress: Progress,
     ) -> None:
         self.plain, self.model = episodes, cache(models)
+        self._weights = cache(lambda model: model.weights_sha256)
+        self._twin = cache(self._untrained)
         self.device = device
         self._nuisance, self._store, self._progress = nuisance, FeatureStore(store), progress
-        self._layers: dict[tuple[str, str], Layers] = {}
+        self._layers: dict[tuple[str, str, str], Layers] = {}
 
     @cached_property
     def disturbed(self) -> Episodes:
@@ -67,11 +69,15 @@ class Material:
         """Features of one side, all layers."""
         episodes = self.episodes(condition)
         if source in ("trained", "untrained"):
-            model = self.model(side, seed)
-            if source == "untrained":
-                # Seeds of twins must differ between sides, training seeds and draws.
-                model = model.untrained(10_000 * (side == "y") + 100 * (seed + 1) + draw)
-            return self._remember(model.name, condition, lambda: self._extract(model, condition))
+            trained = source == "trained"
+            model = self.model(side, seed) if trained else self._twin(side, seed, draw)
+            # Two files may give their models the same name.
+            return self._remember(
+                model.name,
+                condition,
+                lambda: self._extract(model, condition),
+                weights=self._weights(model),
+            )
         if source == "pixels":
             camera = camera_of(self.model(side, seed))
             name = f"pixels {camera}"
@@ -85,10 +91,31 @@ class Material:
         }[source]
         return self._remember(source, condition, lambda: described(episodes))
 
-    def _remember(self, name: str, condition: str, make: Callable[[], Layers]) -> Layers:
-        if (name, condition) not in self._layers:
-            self._layers[name, condition] = make()
-        return self._layers[name, condition]
+    def has(self, source: Source) -> bool:
+        """Whether the episodes carry what a source is made from."""
+        if source not in ("state", "proprioception"):
+            return True
+        widths = {episode.states.shape[1] for episode in self.plain}
+        if len(widths) != 1 or widths == {0}:
+            return False
+        try:
+            if source == "proprioception":
+                controls.proprioception(self.plain)
+        except ShapeError:
+            return False
+        return True
+
+    def _remember(
+        self, name: str, condition: str, make: Callable[[], Layers], *, weights: str = ""
+    ) -> Layers:
+        key = name, weights, condition
+        if key not in self._layers:
+            self._layers[key] = make()
+        return self._layers[key]
+
+    def _untrained(self, side: str, seed: int, draw: int) -> Model:
+        # Seeds of twins must differ between sides, training seeds and draws.
+        return self.model(side, seed).untrained(10_000 * (side == "y") + 100 * (seed + 1) + draw)
 
     def _extract(self, model: Model, condition: str) -> Layers:
         stage = f"extracting {model.name} ({condition} views)"
@@ -114,6 +141,17 @@ def camera_of(model: Model) -> str:
     raise StreamError(
         f"{model.name} reads {', '.join(model.inputs)} and no camera; pixels are no control for it"
     )
+
+
+def require_layer(model: Model, name: str) -> None:
+    """Makes sure that a model has a layer.
+
+    Raises:
+        UnknownNameError: if it has not.
+    """
+    known = [info.name for info in model.layers()]
+    if name not in known:
+        raise UnknownNameError(f"layer of {model.name}", name, known)
 
 
 def collect_episodes(section: EpisodesSection, folder: Path, progress: Progress) -> Episodes:

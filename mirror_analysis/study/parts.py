@@ -44,7 +44,7 @@ class Part(msgspec.Struct, frozen=True):
     within: Comparison | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Job:
     """One piece to compute.
 
@@ -71,7 +71,7 @@ class Job:
     rows: Rows = "successes"
     shuffle: Shuffle = ""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.kind} of {self.layers[0]} and {self.layers[1]}"
 
 
@@ -85,7 +85,8 @@ def compute(
         workers: processes; None for as many as there are cores.
         progress: called with (parts done, parts in all).
     """
-    missing = [job for job in jobs.values() if not job.file.is_file()]
+    kept = {name: _read(job.file) for name, job in jobs.items()}
+    missing = [job for name, job in jobs.items() if kept[name] is None]
     there = len(jobs) - len(missing)
     progress(there, len(jobs))
     if missing:
@@ -95,8 +96,17 @@ def compute(
             run, missing, progress=lambda done, _: progress(there + done, len(jobs))
         )
     return {
-        name: msgspec.msgpack.decode(job.file.read_bytes(), type=Part) for name, job in jobs.items()
+        name: kept[name] or msgspec.msgpack.decode(job.file.read_bytes(), type=Part)
+        for name, job in jobs.items()
     }
+
+
+def _read(file: Path) -> Part | None:
+    """A part that is kept; None where it is not, or is damaged and has to be computed again."""
+    try:
+        return msgspec.msgpack.decode(file.read_bytes(), type=Part)
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def fingerprint(*words: object) -> str:
@@ -178,6 +188,9 @@ _KINDS: dict[Kind, Callable[[Job], Part]] = {
 
 
 def _judge(job: Job, data: Split) -> Part:
+    constant = _constant(data.fit, job.layers)
+    if constant:
+        return Part(_undefined(job, data.test, constant, ""), _undefined(job, data.test, constant))
     seeds = job.definition.alignment.probe_seeds
     aligned = fit_pair(data, job.layers, alignment=_config(job), seeds=seeds)
     overall, within = (
@@ -187,6 +200,32 @@ def _judge(job: Job, data: Split) -> Part:
         for label in (None, "task")
     )
     return Part(overall, within)
+
+
+def _constant(fit: Paired, layers: tuple[str, str]) -> str:
+    """Why nothing can be fitted on a layer pair, "" where it can."""
+    for name, values in ((layers[0], fit.x[layers[0]]), (layers[1], fit.y[layers[1]])):
+        if not np.ptp(values, axis=0).any():
+            return f"{name} is constant over the {len(values)} episodes that are fitted on"
+    return ""
+
+
+def _undefined(job: Job, test: Paired, reason: str, within: str = "task") -> Comparison:
+    names = [f"recall_at_{k}" for k in job.definition.measures.recall]
+    names += [] if within else ["infonce"]
+    score = Score(
+        "",
+        None,
+        x="x",
+        y="y",
+        n=len(np.unique(test.index.episode)),
+        x_layer=job.layers[0],
+        y_layer=job.layers[1],
+        within=within,
+        stage="after",
+        undefined=reason,
+    )
+    return Comparison(tuple(msgspec.structs.replace(score, measure=name) for name in names))
 
 
 def fit_declared(job: Job) -> LinearAlignment:
@@ -215,7 +254,7 @@ def _shuffled(data: Paired, shuffle: Shuffle) -> Paired:
     if not shuffle:
         return data
     rng = np.random.default_rng(0)
-    fit = data.index.label("split") == "fit"
+    fit = ~_is_test(data)
     group: NDArray[np.generic] = data.index.label("task")
     if shuffle == "all":
         group = np.zeros(len(data))

@@ -93,6 +93,8 @@ def job(
         whole,
         rows,
         msgspec.json.encode(keys),
+        # Who is fitted on and who is judged is no part of the features' keys.
+        *(data.index.label(label).tolist() for label in ("split", "success", "task")),
         *(
             msgspec.json.encode(section)
             for section in (definition.alignment, definition.measures, definition.episodes)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -14,18 +12,20 @@ import msgspec
 from mirror_analysis import catalog
 from mirror_analysis.definitions import StudyDefinition
 from mirror_analysis.episodes.nuisance import Nuisance
-from mirror_analysis.errors import FormatError
+from mirror_analysis.errors import FormatError, UnknownNameError
 from mirror_analysis.models import load_model
 from mirror_analysis.models.model import Model, require_device
 from mirror_analysis.provenance import record
 from mirror_analysis.results import EmbeddingMap, Result, load_result, save_result
+from mirror_analysis.similarity.measures import load_measure
+from mirror_analysis.study import describing
 from mirror_analysis.study.contrasts import CONTRASTS, PAIR
 from mirror_analysis.study.findings import findings
 from mirror_analysis.study.maps import draw_maps
-from mirror_analysis.study.material import Material, collect_episodes
+from mirror_analysis.study.material import Material, collect_episodes, require_layer
 from mirror_analysis.study.parts import Job, Rows, compute, fingerprint, fit_declared, test_rows
 from mirror_analysis.study.plan import CONDITIONS, Piece, job, pieces
-from mirror_analysis.study.summary import Summary, summarise
+from mirror_analysis.study.summary import summarise
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage in words, done, total)."""
@@ -56,7 +56,8 @@ def run_study(
         progress: called with (stage, done, total).
 
     Raises:
-        UnknownNameError: if there is no such study.
+        UnknownNameError: if there is no such study, or it names a checkpoint, layer, measure or
+            contrast that there is not.
         MirrorError: whatever is wrong with episodes or models.
     """
     started = time.monotonic()
@@ -67,8 +68,7 @@ def run_study(
     folder = Path(out)
     require_device(device)
     models = partial(_load, definition, tuple(include), device)
-    for side, seed in product("xy", definition.models.seeds):
-        models(side, seed)  # a missing or damaged checkpoint is told before hours of work
+    _require(definition, models)  # faults are told before hours of work
     material = Material(
         collect_episodes(definition.episodes, folder / "episodes", told),
         models,
@@ -90,6 +90,7 @@ def execute(
     started: float,
     conditions: Sequence[str] = CONDITIONS,
     rows: Rows = "successes",
+    collected: bool = True,
 ) -> Result:
     """Measures everything a definition asks of the material and writes `result.json`.
 
@@ -102,9 +103,17 @@ def execute(
         started: when the run began, on the monotonic clock.
         conditions: of the views.
         rows: which test episodes are judged.
+        collected: whether episodes and models are the ones the definition describes, not given.
+
+    Returns:
+        The result; contrasts with what the episodes do not carry are left out.
     """
     told = progress
-    planned = list(pieces(definition, conditions))
+    planned = [
+        piece
+        for piece in pieces(definition, conditions)
+        if material.has(piece.contrast.x) and material.has(piece.contrast.y)
+    ]
     jobs: dict[str, Job] = {}
     for piece in planned:
         jobs[piece.name] = job(piece, material, definition, folder / "parts", rows=rows)
@@ -118,7 +127,26 @@ def execute(
     parts = {piece: found[piece.name] for piece in planned}
     summary = summarise(parts, definition)
     maps = _maps(jobs, planned, definition, partial(told, "drawing maps"))
-    result = _result(definition, material, summary, maps, identity, time.monotonic() - started)
+    result = Result(
+        study=definition.name,
+        title=definition.title,
+        models=describing.display_names(definition, material),
+        definition=describing.as_it_ran(definition, collected=collected),
+        provenance=record(
+            device=material.device,
+            seeds=describing.seeds(definition, collected=collected),
+            inputs=describing.inputs(definition, material) | {"identity": identity},
+            seconds=time.monotonic() - started,
+        ),
+        data=describing.data(material),
+        findings=findings(summary.scores, one_view=describing.one_view(definition, material)),
+        # Models that were given have no training seed to be told apart by.
+        scores=[s for s in summary.scores if collected or s.seed is None],
+        maps=maps,
+        notes=describing.notes(
+            definition, material, list(dict.fromkeys(piece.contrast for piece in planned))
+        ),
+    )
     save_result(result, folder / "result.json")
     return result
 
@@ -136,12 +164,26 @@ def _load(
     return load_model(f"{stem}-s{seed}", device=device, include=include)
 
 
+def _require(definition: StudyDefinition, models: Callable[[str, int], Model]) -> None:
+    """Makes sure that everything a definition names is there."""
+    m = definition.models
+    for side, layer in (("x", m.x_layer), ("y", m.y_layer)):
+        for seed in m.seeds:
+            require_layer(models(side, seed), layer)
+    for name in definition.measures.names:
+        load_measure(name)
+    known = [contrast.key for contrast in CONTRASTS if not contrast.shuffle]
+    for key in definition.measures.grids:
+        if key not in known:
+            raise UnknownNameError("contrast of a grid", key, known)
+
+
 def _kept(path: Path, identity: str) -> Result | None:
     if not path.is_file():
         return None
     try:
         result = load_result(path)
-    except FormatError:
+    except (FormatError, UnicodeDecodeError):
         return None
     return result if result.provenance.inputs.get("identity") == identity else None
 
@@ -168,81 +210,3 @@ def _maps(
         definition.maps,
         progress=progress,
     )
-
-
-def _result(
-    definition: StudyDefinition,
-    material: Material,
-    summary: Summary,
-    maps: list[EmbeddingMap],
-    identity: str,
-    seconds: float,
-) -> Result:
-    models = [material.model(side, seed) for side in "xy" for seed in definition.models.seeds]
-    inputs = {model.name: model.weights_sha256 for model in models}
-    inputs["episodes"] = material.plain.fingerprint
-    inputs["identity"] = identity
-    m, a = definition.models, definition.alignment
-    return Result(
-        study=definition.name,
-        title=definition.title,
-        models={
-            "x": f"observation model ({m.x})",
-            "y": f"execution model ({m.y})",
-        },
-        definition=msgspec.to_builtins(definition),
-        provenance=record(
-            device=material.device,
-            seeds={
-                "training": list(m.seeds),
-                "alignment": list(a.probe_seeds),
-                "fit episodes": [definition.episodes.seed_fit],
-                "test episodes": [definition.episodes.seed_test],
-                "nuisance": [definition.nuisance.seed],
-            },
-            inputs=inputs,
-            seconds=seconds,
-        ),
-        data=_data(material),
-        findings=findings(summary.scores),
-        scores=summary.scores,
-        maps=maps,
-        notes=_notes(definition),
-    )
-
-
-def _data(material: Material) -> dict[str, object]:
-    labels = material.plain.labels()
-    counts: dict[str, object] = {}
-    for split in ("fit", "test"):
-        for outcome, won in (("successes", True), ("failures", False)):
-            mask = (labels["split"] == split) & (labels["success"].astype(bool) == won)
-            counts[f"{split} {outcome}"] = int(mask.sum())
-    ids = "\n".join(sorted(episode.id for episode in material.plain))
-    return counts | {
-        "tasks": sorted(set(labels["task"].tolist())),
-        "instructions": len(set(labels["instruction"].tolist())),
-        "episode ids sha256": hashlib.sha256(ids.encode()).hexdigest(),
-    }
-
-
-def _notes(definition: StudyDefinition) -> list[str]:
-    m = definition.models
-    controls = ", ".join(c.key for c in CONTRASTS if c.role == "control")
-    references = ", ".join(c.key for c in CONTRASTS if c.role == "reference")
-    notes = [
-        f"The layer pair {m.x_layer} and {m.y_layer} was declared before looking. The layer"
-        f" {m.y_layer} of the execution model has seen pixels only: proprioception joins after it.",
-        "Matched controls see what the declared layers see and learned nothing of what they are"
-        f" compared with: {controls}. The excess is taken over the largest of them.",
-        "References are told what those layers would have to find out from pixels, such as the"
-        f" exact state; they say how far a perfect reading would go: {references}.",
-        "Numbers without a training seed are means over training seeds, initialisations and seeds"
-        " of the fit; their p is the largest of those averaged.",
-        "Intervals hold for new episodes; with several training seeds, for new seeds too.",
-    ]
-    if len(m.seeds) == 1:
-        notes.append(
-            "This run has one training seed: its intervals know nothing of how seeds differ."
-        )
-    return notes

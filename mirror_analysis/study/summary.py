@@ -101,8 +101,8 @@ def _cells(
 
 
 def _names(contrast: Contrast) -> tuple[str, str]:
-    x = {"trained": "observation", "untrained": "observation-untrained", "pixels": "pixels A"}
-    y = {"trained": "execution", "untrained": "execution-untrained", "pixels": "pixels B"}
+    x = {"trained": "observation", "untrained": "observation-untrained"}
+    y = {"trained": "execution", "untrained": "execution-untrained"}
     return x.get(contrast.x, contrast.x), y.get(contrast.y, contrast.y)
 
 
@@ -115,8 +115,7 @@ def _over_draws(draws: list[tuple[Score, list[float]]]) -> tuple[Score, Estimate
     """One seed's score: the mean over random initialisations, and its estimate if it has one."""
     scores = [score for score, _ in draws]
     if any(s.value is None or not r for s, r in draws):
-        undefined = next((s for s in scores if s.value is None), scores[0])
-        return undefined, None
+        return _mean(scores, None), None
     estimate = Estimate.over_draws(
         [s.value for s in scores if s.value is not None], [r for _, r in draws]
     )
@@ -124,15 +123,21 @@ def _over_draws(draws: list[tuple[Score, list[float]]]) -> tuple[Score, Estimate
 
 
 def _over_seeds(scores: list[Score], estimate: Estimate | None) -> Score:
-    if estimate is None:
-        undefined = next((s for s in scores if s.value is None), scores[0])
-        return msgspec.structs.replace(undefined, seed=None)
     return msgspec.structs.replace(_mean(scores, estimate), seed=None)
 
 
-def _mean(scores: list[Score], estimate: Estimate) -> Score:
-    """The averaged score; its p is the largest of those averaged, which errs to the safe side."""
+def _mean(scores: list[Score], estimate: Estimate | None) -> Score:
+    """The averaged score; its p is the largest of those averaged, which errs to the safe side.
+
+    Not defined where one of them is not; without an interval where one has no replicates.
+    """
+    values = [s.value for s in scores if s.value is not None]
+    if len(values) < len(scores):
+        return next(s for s in scores if s.value is None)
     first = scores[0]
+    interval = first.interval
+    if len(scores) > 1:
+        interval = None if estimate is None else estimate.interval()
     nulls = [s.null for s in scores if s.null is not None]
     null = first.null
     if len(nulls) == len(scores) and null is not None:
@@ -144,8 +149,8 @@ def _mean(scores: list[Score], estimate: Estimate) -> Score:
         )
     return msgspec.structs.replace(
         first,
-        value=estimate.mean,
-        interval=estimate.interval() if len(scores) > 1 else first.interval,
+        value=float(np.mean(values)),
+        interval=interval,
         null=null,
         p_value=_largest([s.p_value for s in scores]),
         p_max=_largest([s.p_max for s in scores]),

@@ -254,6 +254,7 @@ def test_a_task_that_does_not_give_enough_is_named(tmp_path, monkeypatch):
         ({"split": "train"}, UnknownNameError, "unknown split 'train'"),
         ({"frames": 1}, DefinitionError, "frames is 1; needed 2 or more"),
         ({"seed": -1}, DefinitionError, "seed is -1; needed 0 or more"),
+        ({"seed": 3976}, DefinitionError, "seed is 3976; needed 3975 or less, since the"),
         ({"successes": 0}, DefinitionError, "3 failures but 0 successes asked for; each failure"),
     ],
 )

@@ -41,8 +41,8 @@ SIDES = {
     "trained-pixels": Side("observation", "pixels B", "control", 0.09),
     "pixels-trained": Side("pixels A", "execution", "control", 0.08),
     "pixels-pixels": Side("pixels A", "pixels B", "control", 0.10),
-    "shuffled": Side("observation", "shuffled", "control", 0.015),
-    "shuffled within task": Side("observation", "shuffled within task", "control", 0.22),
+    "shuffled": Side("observation", "execution", "reference", 0.015),
+    "shuffled within task": Side("observation", "execution", "reference", 0.22),
     "trained-proprioception": Side("observation", "proprioception", "reference", 0.39),
     "trained-state": Side("observation", "state", "reference", 0.45),
     "trained-time": Side("observation", "time", "reference", 0.05),
@@ -153,11 +153,11 @@ def difference_scores(make: Maker) -> list[Score]:
             common = {"condition": condition, "within": within, "x_layer": "penultimate",
                       "y_layer": "vision", "null": None, "ceiling": None}  # fmt: skip
             for measure in MEASURES:
-                for against in ("trained-untrained", "untrained-trained", "untrained-untrained"):
+                for against in ("trained-untrained", "untrained-trained", "shuffled within task"):
                     level = 0.40 - SIDES[against].level
                     named = {"comparison": "trained-trained", "against": against}
                     scores.append(make.score(measure, level, pair, parameters=named, **common))
-                best = "shuffled within task" if measure in MEASURES[4:] else "trained-untrained"
+                best = "pixels-pixels" if measure in MEASURES[4:] else "trained-untrained"
                 named = {"comparison": "trained-trained", "against": "best control", "best": best}
                 scores.append(make.score(measure, 0.18, pair, parameters=named, **common))
     return scores
@@ -236,7 +236,7 @@ def definition() -> dict[str, object]:
         "title": "Do a watcher and an actor represent episodes alike?",
         "question": "Do they agree more on the same episodes than those of untrained twins?",
         "models": {"x": "reference-observation", "y": "reference-execution", "seeds": [0, 1, 2],
-                   "x_layer": "penultimate", "y_layer": "vision"},
+                   "x_layer": "penultimate", "y_layer": "vision", "untrained_draws": 3},
         "alignment": {"width": 1024, "temperature": 0.1, "probe_seeds": [0, 1, 2, 3, 4]},
         "measures": {"names": list(MEASURES), "k": 10, "draws": 999, "folds": 32, "gallery": 64},
     }  # fmt: skip

@@ -116,14 +116,24 @@ def test_page_states_question_findings_verdicts_methods_and_provenance(page: Pag
     for words in (
         "Do a model that watches and a model that acts come to represent episodes alike?",
         "agree more on the same episodes than those of untrained twins?",
-        "holds The trained pair exceeds its best control.",
-        "does not hold On plain videos it does not.",
-        "cannot tell Agreement goes with success beyond untrained twins.",
+        "Of 3 claims, 1 holds, 1 does not hold and 1 is undecided.",
+        "holds Excess recall Difference in Recall@1: +0.",
+        "] The trained pair exceeds its best control. p = ",
+        "does not hold Excess plain",
+        "undecided Outcome",
         "Cameras differ between the two models.",
         "n = 144–288 episodes",
         "999 permutations of episodes",
         "jackknife over 32 groups of episodes",
+        "see what the declared layers see and have not learned both sides of it (trained –",
+        "or are the trained pair itself with its fit pairs mixed (shuffled, shuffled within task,",
+        "the least over all matched controls, so it is valid whichever of them is truly the best",
+        "Whole episodes are permuted, with fitted maps held fixed.",
+        "The p of averaged numbers is the largest of those averaged.",
+        "they are means over 5 fits with seeds of their own",
+        "the variance between the seeds is added, so they hold for new seeds too.",
         "Models were trained with seeds 0, 1 and 2; scores without a seed are means over them.",
+        "Untrained twins are means over 3 initialisations for each training seed.",
         "alignment.temperature 0.1",
         "0123456789ab, with uncommitted changes",
         "mirror run spontaneous-alignment --out DIR",
@@ -192,6 +202,54 @@ def test_a_result_without_anything_is_still_a_page(tmp_path: Path) -> None:
     assert "The result states no findings." in text
     assert "The result has no scores for a table." in text
     assert "represent the same episodes alike, and was that learned?" in text
+
+
+def test_one_training_seed_one_condition_and_no_outcomes_make_a_page(
+    result: Result, tmp_path: Path
+) -> None:
+    scores = [
+        msgspec.structs.replace(s, seed=0 if s.seed is not None else None)
+        for s in result.scores
+        if (s.condition, s.within) == ("plain", "")
+        and s.seed in (None, 0)
+        and s.measure in ("linear_cka", "recall_at_1", "recall_at_k")
+    ]
+    single = msgspec.structs.replace(result, scores=scores, maps=[], findings=[])
+    page = Page(render_report(single, out=tmp_path).read_text())
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"controls", "layers", "recall"}
+    assert "Every training seed on its own: the result has one training seed." in page.text
+    assert "they know nothing of how training seeds differ" in page.text
+    assert "Models were trained with seed 0." in page.text
+    assert "with nuisance" not in page.text
+    labels = " ".join(ElementTree.parse(tmp_path / "figures" / "controls.svg").getroot().itertext())
+    assert "plain videos" not in labels
+
+
+def test_two_models_of_one_kind_keep_their_names(tmp_path: Path) -> None:
+    names = {"x": "video model (a)", "y": "video model (b)"}
+    text = Page(
+        render_report(small_result(models=names, definition={}), out=tmp_path).read_text()
+    ).text
+    assert "Do video model (a) and video model (b) represent the same episodes alike" in text
+    before = text[: text.index("Provenance Completed")]
+    assert not re.search("observation|execution", before, re.IGNORECASE)
+
+
+def test_a_model_against_itself_is_told_apart_by_its_place(tmp_path: Path) -> None:
+    text = Page(render_report(small_result(models={"x": "m", "y": "m"}), out=tmp_path).read_text())
+    assert "Compared: m (first) and m (second) ." in text.text
+
+
+def test_findings_without_numbers_are_stated_without_bars(tmp_path: Path) -> None:
+    score = msgspec.structs.replace(
+        small_result().scores[0], value=None, interval=None, undefined="constant"
+    )
+    claim = Finding("excess-cka", "Nothing can be said.", None, score)
+    page = Page(render_report(small_result(findings=[claim]), out=tmp_path).read_text())
+    assert (
+        "undecided Excess CKA Linear CKA – Nothing can be said. not defined: constant" in page.text
+    )
+    assert "one scale for all" not in page.text
 
 
 def test_hostile_names_are_shown_and_never_run(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def score(x: str, y: str, **fields: object) -> Score:
         ),
         (score("observation", "state", role="reference"), "trained-state"),
         (score("time", "time", role="reference"), "time"),
-        (score("a", "b", parameters={"comparison": "shuffled"}, role="control"), "shuffled"),
+        (score("a", "b", parameters={"comparison": "shuffled"}, role="reference"), "shuffled"),
     ],
 )
 def test_comparison_is_the_given_key_or_follows_from_the_names(given: Score, key: str) -> None:
@@ -71,7 +71,7 @@ def test_conditions_leave_outcomes_out_and_start_with_the_headline(result: Resul
 def test_best_control_is_the_one_the_study_named_or_the_largest(result: Result) -> None:
     named = Evidence(result).best_control("infonce", "nuisance")
     assert named is not None
-    assert named[0] == "shuffled within task"
+    assert named[0] == "pixels-pixels"
     largest = Evidence(small_result()).best_control("linear_cka", "nuisance")
     assert largest is not None
     assert largest[0] == "trained-untrained"

@@ -55,7 +55,7 @@ def test_recall_has_a_column_per_k_and_differences_name_the_best_control(
 ) -> None:
     assert made["recall"].columns[1:] == [f"k = {k}" for k in (1, 2, 3, 5, 10, 20, 32)]
     less = {row[1].text for group in made["differences"].groups for row in group.rows}
-    assert "best control (shuffled within task)" in less
+    assert "best control (pixels – pixels)" in less
 
 
 def test_outcome_has_both_outcomes_and_the_difference_of_differences(

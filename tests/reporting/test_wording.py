@@ -44,7 +44,7 @@ def test_intervals_and_units_gather_what_differs() -> None:
         score(0.5, Interval(0, 1, 0.9)),
         score(0.5),
     ]
-    assert wording.intervals(scores) == "90 % intervals and 95 % intervals (bootstrap; jackknife)"
+    assert wording.intervals(scores) == "90% intervals and 95% intervals (bootstrap; jackknife)"
     assert wording.units(scores) == "n = 9–12 episodes"
     assert wording.intervals([score(0.5)]) == wording.units([]) == ""
 
@@ -60,3 +60,19 @@ def test_labels_keep_what_they_do_not_know() -> None:
 def test_listing_joins_once_each() -> None:
     assert wording.listing(["a"]) == "a"
     assert wording.listing(["a", "b", "a", "c"]) == "a, b and c"
+
+
+def test_differences_carry_their_sign() -> None:
+    values = (0.0171, -0.0871, 0.0, 0.0001, -0.0001)
+    assert [wording.signed(v) for v in values] == ["+0.017", "−0.087", "0.000", "0.000", "0.000"]
+
+
+def test_units_are_called_episodes() -> None:
+    given = Interval(0, 1, 0.95, "jackknife over 16 groups of units, least over 6 controls")
+    words = "95% intervals (jackknife over 16 groups of episodes, least over 6 controls)"
+    assert wording.intervals([score(0.5, given)]) == words
+    assert wording.of_episodes("communities of units") == "communities of episodes"
+
+
+def test_names_of_findings_become_words() -> None:
+    assert wording.finding_label("excess-cka-within-task") == "Excess CKA within task"

@@ -39,8 +39,8 @@ def draw(evidence: Evidence) -> Drawing | Absent:
         return Absent(_NAME, _TITLE, "the result has no controls at the declared layers")
     measures = list(dict.fromkeys(m for m, _ in panels))
     withins = [w for w in evidence.withins if any(within == w for _, within in panels)]
-    found = {c for panel in panels.values() for _, c in panel}
-    conditions = [c for c in evidence.conditions if c in found]
+    measured = {condition for panel in panels.values() for _, condition in panel}
+    conditions = [c for c in evidence.conditions if c in measured]
     rows, headings = _places(evidence.comparisons)
     last = max(rows.values())
     height = 0.95 + len(withins) * (0.45 + _ROW * (last + 1))
@@ -104,11 +104,11 @@ def _limits(name: str, panels: list[_Scores]) -> tuple[float, float]:
         # The null of a bound lies far below and would squeeze what is to be read.
         values += [s.interval.low for s in scores if s.interval is not None]
         values += [s.ceiling for s in scores if s.ceiling is not None]
-        low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
+        low, high = min([0.0, *values]), max([0.0, *values]) if values else 1.0
     else:
         values += [s.null.mean for s in scores if s.null is not None]
-        low, high = min(0.0, *values, 0.0), max(1.0, *values, 1.0)
-    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+        low, high = min([0.0, *values]), max([1.0, *values])
+    return low - 0.08 * (high - low), high + 0.08 * (high - low)
 
 
 def _panel(
@@ -128,7 +128,8 @@ def _panel(
             if score.value is None:
                 if place == 0:
                     axes.annotate("n.d.", (0.03, row), xycoords=("axes fraction", "data"),
-                                  va="center", fontsize=style.SMALLEST, color=style.GREY)  # fmt: skip
+                                  va="center", fontsize=style.SMALLEST, color=style.GREY,
+                                  bbox={"color": "white", "pad": 0.5})  # fmt: skip
                 continue
             if score.null is not None:
                 axes.plot(score.null.mean, at, marker="|", color=style.GREY, markersize=4,
@@ -148,7 +149,9 @@ def _label_rows(axes: Axes, rows: dict[str, float], headings: dict[float, str]) 
     order = sorted(places)
     axes.set_yticks(order, [places[at] for at in order])
     axes.set_ylim(max(rows.values()) + 0.6, -0.6)
-    for labels in (a.get_yticklabels() for a in axes.figure.axes if a.get_subplotspec() is not None):
+    for labels in (
+        a.get_yticklabels() for a in axes.figure.axes if a.get_subplotspec() is not None
+    ):
         for at, label in zip(order, labels, strict=False):
             if at in headings:
                 label.set_fontweight("bold")

@@ -20,49 +20,61 @@ from mirror_analysis.results import Score
 
 _NAME = "layers"
 _TITLE = "Agreement of every layer pair"
-_CELL = (0.27, 0.26)  # inches, room for a value and its marks at 7 points
+_ROW = 0.165  # inches, room for a line at 7 points
+_CELL = 0.34  # inches, room for a value and its marks beside it
 _PRINTED = 10  # layers up to which values fit into the cells
 _LABEL = 16  # characters of a layer name that fit beside an axis
+_TALLEST = 2.2  # inches of a panel whose cells carry no values
+_PAGE = 9.0  # inches of height that a page leaves to a figure
+_BETWEEN = 0.27  # inches from one row of panels to the next, for their titles
+_BELOW = 0.95  # inches for layer names and the axis label
+
+_Panels = dict[tuple[str, str], list[Score]]
 
 
 def draw(evidence: Evidence) -> Drawing | Absent:
-    """Heatmaps of the trained pair over all layers, under the condition of the headline."""
+    """Heatmaps of the trained pair over all layers, under the condition of the headline.
+
+    A row per measure, over all episodes on the left and within groups on the right; measures
+    that were taken in one way only share rows.
+    """
     condition = next((c for c in evidence.conditions if _panels(evidence, c)), None)
     if condition is None:
         return Absent(_NAME, _TITLE, "the result has no scores of the trained pair by layer")
     panels = _panels(evidence, condition)
-    measures = list(dict.fromkeys(m for m, _ in panels))
-    withins = [w for w in evidence.withins if any(within == w for _, within in panels)]
+    places = _arranged(panels)
+    across = max(map(len, places))
     first = next(iter(panels.values()))
     rows, columns = len({s.x_layer for s in first}), len({s.y_layer for s in first})
-    width, height = _extent(columns, _CELL[0]), _extent(rows, _CELL[1])
-    across = max(1, min(len(measures), int((style.DOUBLE - 0.9) / (width + 0.12))))
-    blocks = math.ceil(len(measures) / across)
-    down = blocks * len(withins)
+    printed = max(rows, columns) <= _PRINTED
+    room = (style.DOUBLE - 1.1) / max(2, across)
+    width = min(room, max(1.2, columns * _CELL)) if printed else room
+    height = max(rows, 3) * _ROW if printed else min(_TALLEST, width * rows / columns)
+    places = places[: max(1, int((_PAGE - _BELOW) / (height + _BETWEEN)))]
+    down, panels = len(places), {key: panels[key] for keys in places for key in keys}
     size = (
-        max(style.SINGLE, min(style.DOUBLE, 1.1 + across * (width + 0.12))),
-        0.3 + blocks * 0.75 + down * (height + 0.32),
+        min(style.DOUBLE, max(style.SINGLE, 1.1 + across * width)),
+        _BELOW + down * (height + _BETWEEN),
     )
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.04))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03))
     grid = figure.subplots(down, across, squeeze=False)
-    spans = {
-        m: _span([s for (name, _), p in panels.items() if name == m for s in p]) for m in measures
-    }
-    for i, axes in np.ndenumerate(grid):
-        at = (i[0] // len(withins)) * across + i[1]
-        within = withins[i[0] % len(withins)]
-        if at >= len(measures) or (measures[at], within) not in panels:
-            axes.set_axis_off()
-            continue
-        cells = panels[measures[at], within]
-        mesh = _heatmap(axes, cells, evidence, spans[measures[at]])
-        suffix = f", {wording.within_label(within)}" if within else ""
-        style.panel_title(axes, wording.measure_axis(measures[at]) + suffix)
-        axes.tick_params(labelleft=i[1] == 0, labelbottom=i[0] % len(withins) == len(withins) - 1)
-        if max(rows, columns) > _PRINTED:
-            figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02)
-    figure.supylabel(f"Layer of {evidence.x}", fontsize=8)
-    figure.supxlabel(f"Layer of {evidence.y}", fontsize=8)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    spans = {m: _span([s for (n, _), p in panels.items() if n == m for s in p]) for m, _ in panels}
+    for i, keys in enumerate(places):
+        for j, (name, within) in enumerate(keys):
+            axes = grid[i, j]
+            axes.set_axis_on()
+            mesh = _heatmap(axes, panels[name, within], evidence, spans[name], printed)
+            suffix = f", {wording.within_label(within)}" if any(evidence.withins) else ""
+            style.panel_title(axes, wording.measure_axis(name) + suffix)
+            lowest = all(len(below) <= j for below in places[i + 1 :])
+            axes.tick_params(labelleft=j == 0, labelbottom=lowest)
+            if lowest:
+                axes.set_xlabel(f"layer of {evidence.y}", fontsize=8)
+            if not printed:
+                figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02)
+    figure.supylabel(f"layer of {evidence.x}", fontsize=8)
     return Drawing(
         _NAME,
         _TITLE,
@@ -72,7 +84,18 @@ def draw(evidence: Evidence) -> Drawing | Absent:
     )
 
 
-def _panels(evidence: Evidence, condition: str) -> dict[tuple[str, str], list[Score]]:
+def _arranged(panels: _Panels) -> list[list[tuple[str, str]]]:
+    """The rows of the figure: measures with several panels, then the others side by side."""
+    by_measure: dict[str, list[tuple[str, str]]] = {}
+    for key in panels:
+        by_measure.setdefault(key[0], []).append(key)
+    several = [keys for keys in by_measure.values() if len(keys) > 1]
+    single = [keys[0] for keys in by_measure.values() if len(keys) == 1]
+    across = max([2, *map(len, several)])
+    return several + [single[i : i + across] for i in range(0, len(single), across)]
+
+
+def _panels(evidence: Evidence, condition: str) -> _Panels:
     """The cells of every panel that has at least two."""
     found = {
         (m, w): evidence.grid(m, condition, w) for m in evidence.shown for w in evidence.withins
@@ -80,16 +103,14 @@ def _panels(evidence: Evidence, condition: str) -> dict[tuple[str, str], list[Sc
     return {key: cells for key, cells in found.items() if len(cells) > 1}
 
 
-def _extent(count: int, cell: float) -> float:
-    return min(3.0, max(0.9, count * (cell if count <= _PRINTED else 0.14)))
-
-
 def _span(cells: list[Score]) -> Normalize:
     values = [s.value for s in cells if s.value is not None] or [0.0, 1.0]
     return Normalize(min(0.0, *values), max(*values, 1e-9))
 
 
-def _heatmap(axes: Axes, cells: list[Score], evidence: Evidence, span: Normalize) -> QuadMesh:
+def _heatmap(
+    axes: Axes, cells: list[Score], evidence: Evidence, span: Normalize, printed: bool
+) -> QuadMesh:
     x_layers = list(dict.fromkeys(s.x_layer for s in cells))
     y_layers = list(dict.fromkeys(s.y_layer for s in cells))
     table = np.full((len(x_layers), len(y_layers)), np.nan)
@@ -102,27 +123,24 @@ def _heatmap(axes: Axes, cells: list[Score], evidence: Evidence, span: Normalize
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    for labels, set_ticks, slant in (
-        (x_layers, axes.set_yticks, 0),
-        (y_layers, axes.set_xticks, 90),
-    ):
-        step = math.ceil(len(labels) / 20)
-        at = range(0, len(labels), step)
-        set_ticks([i + 0.5 for i in at], [_short(labels[i]) for i in at], rotation=slant)
-    printed = max(table.shape) <= _PRINTED
+    for labels, axis in ((x_layers, axes.yaxis), (y_layers, axes.xaxis)):
+        at = range(0, len(labels), math.ceil(len(labels) / 20))
+        axis.set_ticks([i + 0.5 for i in at], [_short(labels[i]) for i in at])
+    for label in axes.get_xticklabels():
+        label.set(rotation=45, ha="right", rotation_mode="anchor")
+    digits = 1 if wording.in_nats(cells[0].measure) else 2
     colors = matplotlib.colormaps[style.SEQUENTIAL]
     for s in cells:
         row, column = x_layers.index(s.x_layer), y_layers.index(s.y_layer)
         mark = wording.stars(corrected(evidence, s))
-        value = _brief(s.value)
-        text = f"{value}\n{mark}" if printed and mark else value if printed else mark and "·"
+        text = f"{_brief(s.value, digits)}{mark}" if printed else mark and "·"
         shade = (
             0.0 if s.value is None else float(np.dot(colors(span(s.value))[:3], (0.3, 0.59, 0.11)))
         )
         color = "white" if s.value is not None and shade < 0.5 else "black"
         axes.text(
             column + 0.5, row + 0.54, text, ha="center", va="center", color=color,
-            fontsize=style.SMALLEST, linespacing=0.85,
+            fontsize=style.SMALLEST,
         )  # fmt: skip
         if (s.x_layer, s.y_layer) == (evidence.layers.x, evidence.layers.y):
             for edge, width in (("white", 3.2), (style.VERMILION, 1.6)):
@@ -142,10 +160,10 @@ def corrected(evidence: Evidence, cell: Score) -> float | None:
     return max(known) if known and len(known) == len(single) else None
 
 
-def _brief(value: float | None) -> str:
-    """Two digits without the leading zero, to fit a cell."""
-    text = wording.number(value, 2)
-    return text.replace("0.", ".", 1) if value is not None and abs(value) < 0.995 else text
+def _brief(value: float | None, digits: int) -> str:
+    """A value without its leading zero, to fit a cell."""
+    text = wording.number(value, digits)
+    return text.replace("0.", ".", 1) if value is not None and 0 < abs(value) < 0.95 else text
 
 
 def _short(layer: str) -> str:
@@ -156,7 +174,7 @@ def _short(layer: str) -> str:
     return f"{name[: _LABEL // 2 - 1]}…{name[-_LABEL // 2 :]}"
 
 
-def _caption(evidence: Evidence, panels: dict[tuple[str, str], list[Score]], condition: str) -> str:
+def _caption(evidence: Evidence, panels: _Panels, condition: str) -> str:
     cells = [s for panel in panels.values() for s in panel]
     marked = any(corrected(evidence, s) is not None for s in cells)
     text = (
@@ -164,7 +182,7 @@ def _caption(evidence: Evidence, panels: dict[tuple[str, str], list[Score]], con
         f" {wording.condition_label(condition)}; {wording.units(cells)}."
     )
     if any(within for _, within in panels):
-        text += " Panels marked “within” are taken inside groups that share that label."
+        text += " Panels marked “within”: group means removed, or galleries of one group only."
     if marked:
         text += (
             " Marks: p corrected for the maximum over all cells of the panel,"
@@ -174,7 +192,7 @@ def _caption(evidence: Evidence, panels: dict[tuple[str, str], list[Score]], con
         text += (
             "." if mean else "; where the mean over training seeds has none, the largest of them."
         )
-    if all(s.seed is None for s in cells) and evidence.seeds:
+    if all(s.seed is None for s in cells) and len(evidence.seeds) > 1:
         text += f" Values are means over {len(evidence.seeds)} training seeds."
     elif cells[0].seed is not None:
         text += f" Values are of training seed {cells[0].seed}."
@@ -183,10 +201,15 @@ def _caption(evidence: Evidence, panels: dict[tuple[str, str], list[Score]], con
             f" Outlined: the layer pair declared for the headline, "
             f"{wording.plain(evidence.layers.x)} and {wording.plain(evidence.layers.y)}."
         )
-    return text + " Colour scales differ between measures."
+    text += " Colour scales differ between measures."
+    left = [m for m, _ in _panels(evidence, condition) if m not in {name for name, _ in panels}]
+    if left:
+        words = wording.listing(wording.measure_label(m) for m in left)
+        text += f" For want of room without {words}."
+    return text
 
 
-def _alt(evidence: Evidence, panels: dict[tuple[str, str], list[Score]], condition: str) -> str:
+def _alt(evidence: Evidence, panels: _Panels, condition: str) -> str:
     words = [f"Heatmaps, {wording.condition_label(condition)}."]
     for (name, within), cells in panels.items():
         known = [s for s in cells if s.value is not None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,6 +15,7 @@ from mirror_analysis.results import Score
 
 _NAME = "outcome"
 _TITLE = "Successful against failed episodes"
+_ACROSS = 4  # panels side by side in which ticks can still be read
 _UNTRAINED = "untrained-untrained"
 _DOUBLE_DIFFERENCE = "difference of\ndifferences"
 _MARKS = {TRAINED: style.ROLES["pair"], _UNTRAINED: style.ROLES["control"]}
@@ -32,29 +35,29 @@ def draw(evidence: Evidence) -> Drawing | Absent:
     if not panels:
         return Absent(_NAME, _TITLE, "the result has no scores by outcome of the trained pair")
     contrasts = {panel: found for panel in panels if (found := _contrasts(evidence, *panel))}
-    measures = list(dict.fromkeys(m for m, _, _ in panels))
-    withins = list(dict.fromkeys(w for _, w, _ in panels))
     deep = 2 if contrasts else 1
-    width = min(style.DOUBLE, max(style.SINGLE, 0.7 + 1.5 * len(measures)))
-    height = 0.75 + len(withins) * (1.75 + 1.55 * (deep - 1))
+    blocks = math.ceil(len(panels) / _ACROSS)
+    across = math.ceil(len(panels) / blocks)
+    width = min(style.DOUBLE, max(style.SINGLE, 0.5 + 2.1 * across))
+    height = 0.65 + blocks * (2.0 + 1.6 * (deep - 1))
     figure = Figure(figsize=(width, height), layout="constrained")
-    grid = figure.subplots(deep * len(withins), len(measures), squeeze=False)
-    for i, within in enumerate(withins):
-        for j, name in enumerate(measures):
-            column = grid[deep * i : deep * (i + 1), j]
-            panel = (name, within, view)
-            if panel not in panels:
-                for axes in column:
-                    axes.set_axis_off()
-                continue
-            _outcomes(column[0], evidence, panel)
-            if i == 0:
-                style.panel_title(column[0], wording.measure_axis(name), width=12)
-            if deep == 2:
-                _differences(column[1], contrasts.get(panel, {}))
-        grid[deep * i, 0].set_ylabel(wording.within_label(within), fontsize=7, fontweight="bold")
+    grid = figure.subplots(deep * blocks, across, squeeze=False)
+    for axes in grid[deep * (blocks - 1) :].flat:
+        axes.set_axis_off()
+    for place, panel in enumerate(panels):
+        block, j = divmod(place, across)
+        column = grid[deep * block : deep * (block + 1), j]
+        for axes in column:
+            axes.set_axis_on()
+        _outcomes(column[0], evidence, panel)
+        title = f"{wording.measure_axis(panel[0])},\n{wording.within_label(panel[1])}"
+        column[0].set_title(title, loc="left", fontweight="bold", fontsize=8, pad=4)
         if deep == 2:
-            grid[deep * i + 1, 0].set_ylabel("difference", fontsize=7)
+            _differences(column[1], contrasts.get(panel, {}))
+        if j == 0:
+            column[0].set_ylabel("value", fontsize=7)
+            if deep == 2:
+                column[1].set_ylabel("successes − failures", fontsize=7)
     handles = [
         Line2D([], [], color=mark.color, marker=mark.marker, linestyle=mark.line, markersize=4,
                linewidth=1.0, markerfacecolor=mark.color if key == TRAINED else "white",
@@ -124,7 +127,7 @@ def _differences(axes: Axes, contrasts: dict[str, Score]) -> None:
         if score is not None:
             dot(axes, at, score, mark, filled=mark.marker != "s")
     names = [*order[:-1], "trained −\nuntrained"]
-    axes.set_xticks(range(len(order)), names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(order)), names)
     axes.set_xlim(-0.5, len(order) - 0.5)
     axes.margins(y=0.12)
     axes.locator_params(axis="y", nbins=5)
@@ -148,8 +151,8 @@ def _caption(
     )
     if contrasts:
         text += (
-            " Below: success less failure for each pair, and the difference of these differences,"
-            " which alone speaks of what was learned."
+            " Below each: successes less failures for each pair, and the difference of these"
+            " differences, which alone speaks of what was learned."
         )
     if meaning:
         text += f" Bars: {meaning}."

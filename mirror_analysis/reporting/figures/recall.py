@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mirror_analysis.reporting import style, wording
 from mirror_analysis.reporting.evidence import TRAINED, Evidence
@@ -14,13 +13,24 @@ from mirror_analysis.results import Score
 
 _NAME = "recall"
 _TITLE = "Retrieval of the same episode"
-_TASK = ("task identity", "task identity-task identity")
+# References that bound what a fit can find without looking at single episodes.
+_REFERENCES = (
+    "task identity", "task identity-task identity", "shuffled", "shuffled within task",
+)  # fmt: skip
+_MARKERS = ("s", "^", "v", "P", "X", "<", ">", "h", "p")
+_GREYS = (
+    style.Mark(style.GREY, "D", ":"),
+    style.Mark(style.GREY, "x", "--"),
+    style.Mark(style.GREY, "+", "-."),
+)
+_PALE = "#8CA6C0"
+_CHANCE = "chance"
 
 _Curves = dict[str, list[tuple[int, float, Score]]]
 
 
 def draw(evidence: Evidence) -> Drawing | Absent:
-    """Recall@k curves of the trained pair and its controls, with chance and the task's ceiling."""
+    """Recall@k of the trained pair and its controls, with chance and what the task gives."""
     panels = {
         (w, c): curves
         for w in evidence.withins
@@ -33,44 +43,41 @@ def draw(evidence: Evidence) -> Drawing | Absent:
         )
     withins = list(dict.fromkeys(w for w, _ in panels))
     conditions = list(dict.fromkeys(c for _, c in panels))
-    figure = Figure(figsize=(style.DOUBLE, 0.6 + 2.35 * len(withins)), layout="constrained")
-    grid = figure.subplots(len(withins), len(conditions), squeeze=False)
     keys = list(dict.fromkeys(k for curves in panels.values() for k in curves))
     marks = _marks(evidence, keys)
+    lines = -(-(len(marks) + 2) // 4)
+    width = style.DOUBLE if len(conditions) > 1 else 4.8
+    figure = Figure(
+        figsize=(width, 0.65 + 0.17 * lines + 2.25 * len(withins)), layout="constrained"
+    )
+    grid = figure.subplots(len(withins), len(conditions), squeeze=False, sharey=True)
+    bests = {key: _best(evidence, curves, *key) for key, curves in panels.items()}
     for i, within in enumerate(withins):
         for j, condition in enumerate(conditions):
             axes = grid[i, j]
             if (within, condition) not in panels:
                 axes.set_axis_off()
                 continue
-            _panel(axes, panels[within, condition], marks)
-            style.panel_title(
-                axes, f"{wording.condition_label(condition)}, {wording.within_label(within)}"
-            )
-            if j == 0:
-                axes.set_ylabel("Recall@k")
+            best = bests[within, condition]
+            _panel(axes, panels[within, condition], marks, best)
+            _headed(axes, f"{wording.condition_label(condition)}, {wording.within_label(within)}",
+                    best)  # fmt: skip
             if i == len(withins) - 1:
                 axes.set_xlabel("k (nearest episodes)")
-    handles = {
-        label: handle
-        for axes in grid.flat
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    order = [wording.comparison_label(k) for k in keys] + ["chance, k / gallery"]
+        grid[i, 0].set_ylabel("Recall@k")
     figure.legend(
-        [handles[name] for name in order if name in handles],
-        [name for name in order if name in handles],
-        loc="outside right upper", title=f"{evidence.x}\n{wording.DASH} {evidence.y}",
-        title_fontsize=7, handlelength=3.2, alignment="left",
+        handles=_handles(marks, any(bests.values())), loc="outside lower center",
+        ncols=4 if len(conditions) > 1 else 2, handlelength=2.6, title_fontsize=7,
+        title=f"{evidence.x} {wording.DASH} {evidence.y}",
     )  # fmt: skip
     return Drawing(_NAME, _TITLE, figure, _caption(evidence, panels), _alt(panels))
 
 
 def _curves(evidence: Evidence, condition: str, within: str) -> _Curves:
-    """Curves of the pair, its matched controls and task identity; others are in the table."""
+    """Curves of the pair, its matched controls and the task; other references are in the table."""
     found: _Curves = {}
     for key, role in evidence.comparisons.items():
-        if role == "reference" and key not in _TASK:
+        if role == "reference" and key not in _REFERENCES:
             continue
         points = [(k, evidence.recall(key, k, condition, within)) for k in evidence.ks]
         known = [(k, s.value, s) for k, s in points if s is not None and s.value is not None]
@@ -79,44 +86,83 @@ def _curves(evidence: Evidence, condition: str, within: str) -> _Curves:
     return found
 
 
-def _marks(evidence: Evidence, keys: Sequence[str]) -> dict[str, style.Mark]:
+def _best(evidence: Evidence, curves: _Curves, within: str, condition: str) -> str:
+    """The matched control that stands out: the one of Recall@1, "" without one."""
+    best = evidence.best_control("recall_at_1", condition, within)
+    if best is not None and best[0] in curves:
+        return best[0]
+    controls = [key for key in curves if evidence.comparisons[key] == "control"]
+    return max(controls, key=lambda key: curves[key][0][1], default="")
+
+
+def _marks(evidence: Evidence, keys: list[str]) -> dict[str, style.Mark]:
+    """Markers tell the comparisons of one role apart, colours the roles."""
     controls = [k for k in keys if evidence.comparisons[k] == "control"]
-    marks = {k: style.SERIES[i % len(style.SERIES)] for i, k in enumerate(controls)}
-    for key in keys:
-        if key not in marks:
-            marks[key] = style.ROLES[evidence.comparisons[key]]
+    references = [k for k in keys if evidence.comparisons[k] == "reference"]
+    marks = {TRAINED: style.ROLES["pair"]}
+    for i, key in enumerate(controls):
+        marks[key] = style.Mark(_PALE, _MARKERS[i % len(_MARKERS)], "-")
+    for i, key in enumerate(references):
+        marks[key] = _GREYS[i % len(_GREYS)]
     return marks
 
 
-def _panel(axes: Axes, curves: _Curves, marks: dict[str, style.Mark]) -> None:
+def _panel(axes: Axes, curves: _Curves, marks: dict[str, style.Mark], best: str) -> None:
     for key, points in curves.items():
-        mark, front = marks[key], 4 if key == TRAINED else 3
-        inside = mark.color if key == TRAINED else "white"
-        ks = [k for k, *_ in points]
+        mark = marks[key]
+        front, wide, color = 2, 0.9, mark.color
+        if key in (TRAINED, best):
+            front, wide = (5, 2.2) if key == TRAINED else (4, 1.8)
+            color = mark.color if key == TRAINED else style.BLUE
+            banded = [(k, s.interval) for k, _, s in points if s.interval is not None]
+            axes.fill_between(
+                [k for k, _ in banded], [i.low for _, i in banded], [i.high for _, i in banded],
+                color=color, alpha=0.15, linewidth=0, zorder=1,
+            )  # fmt: skip
         axes.plot(
-            ks, [value for _, value, _ in points], color=mark.color, linestyle=mark.line,
-            marker=mark.marker, markersize=3.4, markerfacecolor=inside,
-            markeredgewidth=0.8, linewidth=1.8 if key == TRAINED else 1.0, zorder=front,
-            label=wording.comparison_label(key),
+            [k for k, *_ in points], [value for _, value, _ in points], color=color,
+            linestyle=mark.line, linewidth=wide, marker=mark.marker, markersize=3.6,
+            markerfacecolor=color if key == TRAINED else "white", markeredgewidth=0.8,
+            zorder=front,
         )  # fmt: skip
-        banded = [(k, s.interval) for k, _, s in points if s.interval is not None]
-        axes.fill_between(
-            [k for k, _ in banded], [i.low for _, i in banded], [i.high for _, i in banded],
-            color=mark.color, alpha=0.15, linewidth=0, zorder=front - 2,
-        )  # fmt: skip
-    gallery = _gallery(curves)
+    chance = [(k, s.null.mean) for k, _, s in curves[TRAINED] if s.null is not None]
+    axes.plot([k for k, _ in chance], [c for _, c in chance], color=style.BLACK, linewidth=0.8,
+              zorder=1)  # fmt: skip
     ks = sorted({k for points in curves.values() for k, *_ in points})
-    if gallery:
-        chance = [min(1.0, k / gallery) for k in ks]
-        axes.plot(
-            ks, chance, color=style.GREY, linewidth=0.8, label="chance, k / gallery", zorder=1
-        )
     axes.set_xscale("log")
     axes.set_xticks(ks, [str(k) for k in ks])
     axes.minorticks_off()
     axes.set_ylim(-0.02, 1.02)
     axes.grid(axis="y")
     style.bare(axes)
+
+
+def _headed(axes: Axes, title: str, best: str) -> None:
+    style.panel_title(axes, title)
+    if best:
+        axes.set_title(
+            axes.get_title(loc="left"), loc="left", fontweight="bold", fontsize=8, pad=14
+        )
+        axes.annotate(
+            f"best matched control: {wording.comparison_label(best)}", (0, 1),
+            xytext=(0, 4), xycoords="axes fraction", textcoords="offset points",
+            fontsize=style.SMALLEST, color=style.BLUE,
+        )  # fmt: skip
+
+
+def _handles(marks: dict[str, style.Mark], blue: bool) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=mark.color, linestyle=mark.line, marker=mark.marker, markersize=3.6,
+               linewidth=2.2 if key == TRAINED else 0.9, markeredgewidth=0.8,
+               markerfacecolor=mark.color if key == TRAINED else "white",
+               label=wording.comparison_label(key))
+        for key, mark in marks.items()
+    ]  # fmt: skip
+    if blue:
+        handles.insert(
+            1, Line2D([], [], color=style.BLUE, linewidth=1.8, label="best matched control")
+        )
+    return [*handles, Line2D([], [], color=style.BLACK, linewidth=0.8, label=_CHANCE)]
 
 
 def _gallery(curves: _Curves) -> int | None:
@@ -127,22 +173,28 @@ def _gallery(curves: _Curves) -> int | None:
 
 def _caption(evidence: Evidence, panels: dict[tuple[str, str], _Curves]) -> str:
     scores = [s for curves in panels.values() for points in curves.values() for *_, s in points]
-    galleries = [
-        f"{size} episodes {wording.within_label(within)}"
-        for (within, _), curves in panels.items()
-        if (size := _gallery(curves))
-    ]
+    sizes = {size for curves in panels.values() if (size := _gallery(curves))}
     meaning = wording.intervals(scores)
     text = (
         "Share of episodes whose own representation in the other model is among the k nearest,"
         f" from {evidence.x} to {evidence.y}; k on a logarithmic scale."
     )
-    if galleries:
-        text += f" Gallery: {wording.listing(galleries)}. Thin grey line: chance."
-    if any(key in curves for curves in panels.values() for key in _TASK):
+    if sizes:
+        text += (
+            f" Gallery: {wording.listing(map(str, sorted(sizes)))} episodes, or all of the group"
+            " where it has fewer."
+        )
+    text += (
+        " In blue: the matched control with the largest Recall@1; the marker tells which."
+        " Pale: the other matched controls. Thin black line: chance, the mean of the null."
+    )
+    if any(key in curves for curves in panels.values() for key in _REFERENCES[:2]):
         text += " Task identity: what knowing the task and nothing else gives."
-    text += f" Bands: {meaning}." if meaning else ""
-    return f"{text} {wording.units(scores)}."
+    if any(key in curves for curves in panels.values() for key in _REFERENCES[2:]):
+        text += " Shuffled: the trained pair, aligned on pairs that were mixed."
+    if meaning:
+        text += f" Bands, for the trained pair and the best control: {meaning}."
+    return f"{text} {wording.units(scores)}. Intervals of all are in the table."
 
 
 def _alt(panels: dict[tuple[str, str], _Curves]) -> str:

@@ -19,6 +19,8 @@ _Row = tuple[int, Score, str, Score]
 
 def draw(evidence: Evidence) -> Drawing | Absent:
     """A panel per measure; a line joins each seed's best control to its trained pair."""
+    if len(evidence.seeds) == 1:
+        return Absent(_NAME, _TITLE, "the result has one training seed")
     condition = next((c for c in evidence.conditions if _panels(evidence, c)), None)
     if condition is None:
         return Absent(
@@ -82,9 +84,8 @@ def _panel(axes: Axes, rows: list[_Row]) -> None:
         dot(axes, at + 0.12, trained, pair)
     axes.set_xticks(range(len(rows)), [str(seed) for seed, *_ in rows])
     axes.set_xlim(-0.6, len(rows) - 0.4)
-    low = min(0.0, *(s.value or 0.0 for _, t, _, b in rows for s in (t, b)))
-    axes.set_ylim(bottom=low - 0.02)
-    axes.margins(y=0.12)
+    axes.axhline(0, color=style.GREY, linewidth=0.6, zorder=0)
+    axes.margins(y=0.08)
     axes.locator_params(axis="y", nbins=5)
     style.bare(axes)
 
