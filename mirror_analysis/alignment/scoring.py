@@ -166,9 +166,11 @@ def _measure(
     fold = folds(units, within=test.index.labels.get("task"), count=config.folds, seed=config.seed)
     kept = [fold != number for number in range(int(fold.max()) + 1)]
     rows = np.arange(len(units))
+    sizes = [len(rows)] if groups is None else np.unique(groups, return_counts=True)[1]
+    largest = int(max(sizes))
     measured: dict[str, _Measured] = {}
     for k in config.recall:
-        settings: dict[str, Parameter] = {"k": k, "gallery": config.gallery}
+        settings: dict[str, Parameter] = {"k": k, "gallery": min(config.gallery, largest)}
 
         def recall(s: Square, keep: NDArray[np.bool_], k: int = k) -> float:
             inside = None if groups is None else groups[keep]

@@ -8,8 +8,13 @@ from mirror_analysis.inference import wilson
 @pytest.mark.parametrize(
     ("successes", "trials", "low", "high"),
     # Newcombe 1998, Table I, method 3.
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)  # fmt: skip
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
 def test_published_values(successes, trials, low, high):
     interval = wilson(successes, trials)
     assert interval.low == pytest.approx(low, abs=5e-5)
