@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from mirror_analysis.lazy import lazy
 
 # Public name -> module that defines it; nothing heavy is imported until a name is used.
 _PUBLIC = {
@@ -28,12 +27,4 @@ _PUBLIC = {
 __version__ = "0.1.0"
 __all__ = [*_PUBLIC, "__version__"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'mirror_analysis' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"mirror_analysis.{_PUBLIC[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mirror_analysis.errors import DefinitionError, UnknownNameError
+from mirror_analysis.lazy import lazy
 
 if TYPE_CHECKING:
     from mirror_analysis.episodes.arrays import ArraysWriter, read_arrays, write_episode
@@ -85,11 +86,4 @@ def load_episodes(source: str, *, limit: int | None = None) -> Episodes:
     return getattr(importlib.import_module(module), function)(Path(path), limit=limit)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'mirror_analysis.episodes' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"mirror_analysis.episodes.{_PUBLIC[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirror_analysis.catalog import definition, names, weights
 from mirror_analysis.errors import MissingFileError
+from mirror_analysis.lazy import lazy
 
 if TYPE_CHECKING:
     from mirror_analysis.models.model import Model
@@ -59,7 +60,4 @@ def _reader(family: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)

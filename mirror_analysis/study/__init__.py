@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from mirror_analysis.lazy import lazy
 
 _PUBLIC = {"run_study": "running"}
 __all__ = sorted(_PUBLIC)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)

@@ -22,7 +22,8 @@ from mirror_analysis.study.running import Progress, execute, nuisance_of
 
 _SETTINGS = "spontaneous-alignment"  # whose alignment and measure settings are taken
 _LEAST = 8  # episodes of either part
-_LEAST_OF_TASK = 3  # fit: one is held out for choices; test: two are left without any fold
+_LEAST_OF_TASK = 3  # to test on, so that two are left without any fold
+_HELD_OUT = 0.2  # of the fit episodes of each task, as `split` does
 
 
 def compare_checkpoints(
@@ -139,11 +140,16 @@ def _divided(episodes: Episodes) -> Episodes:
             f"{len(episodes)} episodes give {fit} to fit on and {tested} to test on; needed at"
             f" least {_LEAST} of each, so collect more"
         )
-    for part, mask in (("fit", ~test), ("test", test)):
-        names, counts = np.unique(task[mask], return_counts=True)
-        if counts.min() < _LEAST_OF_TASK:
-            raise DegenerateError(
-                f"task {names[counts.argmin()]} has {counts.min()} episodes to {part} on; needed"
-                f" at least {_LEAST_OF_TASK}, so collect more of it or leave it out"
-            )
+    names, counts = np.unique(task[test], return_counts=True)
+    if counts.min() < _LEAST_OF_TASK:
+        raise DegenerateError(
+            f"task {names[counts.argmin()]} has {counts.min()} episodes to test on; needed at least"
+            f" {_LEAST_OF_TASK} of every task, so collect more of it or leave it out"
+        )
+    names, counts = np.unique(task[~test], return_counts=True)
+    if np.rint(_HELD_OUT * counts).sum() < 2:
+        raise DegenerateError(
+            f"no task has more than {counts.max()} episodes to fit on; needed 3 of at least two"
+            " tasks, so that some can be held out: collect more"
+        )
     return episodes

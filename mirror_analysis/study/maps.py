@@ -72,14 +72,14 @@ def _components(x: NDArray[np.float32], y: NDArray[np.float32]) -> list[NDArray[
     return out
 
 
-def _tsne(cloud: NDArray[np.float64], section: MapsSection) -> NDArray[np.floating]:
+def _tsne(cloud: NDArray[np.floating], section: MapsSection) -> NDArray[np.floating]:
     from sklearn.manifold import TSNE
 
     perplexity = min(section.perplexity, (len(cloud) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(cloud)
 
 
-def _umap(cloud: NDArray[np.float64], section: MapsSection) -> NDArray[np.floating]:
+def _umap(cloud: NDArray[np.floating], section: MapsSection) -> NDArray[np.floating]:
     with warnings.catch_warnings():
         # A fixed seed makes umap run on one thread, of which it warns every time.
         warnings.simplefilter("ignore")

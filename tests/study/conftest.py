@@ -7,7 +7,6 @@ import tiny_world as world
 from small_study import material, run
 
 from mirror_analysis import parallel
-from mirror_analysis.episodes import Episodes
 from mirror_analysis.results import Result
 from mirror_analysis.study import parts
 
@@ -17,11 +16,6 @@ def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """Starting processes takes longer than all that is computed here."""
     if "sim" not in request.keywords:
         monkeypatch.setattr(parts, "processes", lambda workers: parallel.serial())
-
-
-@pytest.fixture(scope="session")
-def episodes() -> Episodes:
-    return world.episodes()
 
 
 @pytest.fixture(scope="session")
