@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import tiny_world as world
 
+from mirror_analysis import parallel
 from mirror_analysis.episodes import Episodes
 from mirror_analysis.errors import DegenerateError, MissingFileError, StreamError, UnknownNameError
 from mirror_analysis.extraction import extract
 from mirror_analysis.models.reference import save
 from mirror_analysis.results import load_result, select
 from mirror_analysis.similarity.cka import linear_cka
-from mirror_analysis.study import comparing
+from mirror_analysis.study import comparing, parts
 from mirror_analysis.study.comparing import _divided, compare_checkpoints
 from mirror_analysis.study.contrasts import CONTRASTS, PAIR
 
@@ -34,10 +35,23 @@ def files(tmp_path_factory):
     return found
 
 
+SMALL = world.definition(measures={"names": ["linear_cka"], "recall": [1]})
+
+
 @pytest.fixture(autouse=True)
 def tiny_settings(monkeypatch):
-    small = world.definition(measures={"names": ["linear_cka"], "recall": [1]})
-    monkeypatch.setattr(comparing.catalog, "quick", lambda study: small)
+    monkeypatch.setattr(comparing.catalog, "quick", lambda study: SMALL)
+
+
+@pytest.fixture(scope="module")
+def of_one_stem(files, tmp_path_factory):
+    """Folder and result of two observation models of one file name, over states of 5 numbers."""
+    out = tmp_path_factory.mktemp("stem")
+    both = files["first/model"], files["second/model"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparing.catalog, "quick", lambda study: SMALL)
+        patch.setattr(parts, "processes", lambda workers: parallel.serial())
+        return out, compare_checkpoints(*both, unlabelled(states=5), out=out, workers=1)
 
 
 def unlabelled(count=8, **changes) -> Episodes:
@@ -58,11 +72,9 @@ def cka(models, layers, episodes):
     return linear_cka(x, y)
 
 
-def test_two_files_of_one_stem_keep_their_own_features(files, tmp_path):
+def test_two_files_of_one_stem_keep_their_own_features(of_one_stem):
+    _, result = of_one_stem
     chosen = unlabelled(states=5)
-    result = compare_checkpoints(
-        files["first/model"], files["second/model"], chosen, out=tmp_path, workers=1
-    )
     models = MODELS["first/model"], MODELS["second/model"]
     tested = Episodes([e for e in _divided(chosen) if e.labels["split"] == "test"])
     score = pair(result, measure="linear_cka")
@@ -77,10 +89,8 @@ def test_two_files_of_one_stem_keep_their_own_features(files, tmp_path):
     assert inputs["second model"] == models[1].weights_sha256
 
 
-def test_what_the_episodes_lack_is_left_out_and_what_was_given_is_not_made_up(files, tmp_path):
-    result = compare_checkpoints(
-        files["first/model"], files["second/model"], unlabelled(states=5), out=tmp_path, workers=1
-    )
+def test_what_the_episodes_lack_is_left_out_and_what_was_given_is_not_made_up(of_one_stem):
+    out, result = of_one_stem
     keys = {s.parameters["comparison"] for s in result.scores}
     assert keys == {contrast.key for contrast in CONTRASTS} - {"trained-proprioception"}
     notes = " ".join(result.notes)
@@ -91,7 +101,7 @@ def test_what_the_episodes_lack_is_left_out_and_what_was_given_is_not_made_up(fi
     assert set(result.provenance.seeds) == {"alignment", "nuisance"}
     assert {s.seed for s in result.scores} == {None}
     assert result.data["fit successes"] == result.data["test successes"] == 8
-    assert load_result(tmp_path) == result
+    assert load_result(out) == result
 
 
 def test_a_file_with_itself_with_failures_and_a_split(files, tmp_path):
