@@ -257,9 +257,8 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def save_result(result: Result, path: Path) -> None:
     """Writes `result.json` whole or not at all."""
-    data = msgspec.json.format(msgspec.json.encode(result), indent=1)
     temporary = path.with_suffix(".json.partial")
-    temporary.write_bytes(data)
+    temporary.write_bytes(msgspec.json.encode(result))
     temporary.replace(path)
 
 
@@ -275,5 +274,5 @@ def load_result(path: Path) -> Result:
         raise MissingFileError(f"no result at {path}; `mirror run STUDY --out DIR` writes one")
     try:
         return msgspec.json.decode(path.read_bytes(), type=Result)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{path} is not a mirror-analysis result: {error}") from None

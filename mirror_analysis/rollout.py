@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from mirror_analysis.episodes.metaworld import ROLLOUTS, TASKS
@@ -22,14 +22,15 @@ HORIZON = 150  # environment steps an episode may take
 _PART = 10  # episodes a worker does in one environment before it says so
 
 
-class _Job(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, repr=False)
+class _Job:
     checkpoint: str
     include: tuple[str, ...]
     task: str
     seeds: tuple[int, ...]
     nuisance: Nuisance | None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.task}, environment seeds {self.seeds[0]} to {self.seeds[-1]}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ from rich.progress import (
 )
 
 from mirror_analysis.errors import MirrorError
+
+_PAUSE = 10.0  # seconds between two lines of a log
 
 Report = Callable[[str, int, int], None]
 """Called with (stage in words, done, total)."""
@@ -49,22 +52,19 @@ def progress() -> Iterator[Report]:
 
 
 class _Lines:
-    """One line per stage and tenth of it, for logs, with the time left."""
+    """For logs: a stage's first and last line, and one in ten seconds between, with time left."""
 
     def __init__(self) -> None:
-        import time
-
-        self._clock = time.monotonic
         self._begun: dict[str, tuple[float, int]] = {}
-        self._said: dict[str, int] = {}
+        self._said = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        start, before = self._begun.setdefault(stage, (self._clock(), done))
-        tenth = 10 if total <= 0 else 10 * done // total
-        if self._said.get(stage, -1) >= tenth:
+        now = time.monotonic()
+        if stage in self._begun and done < total and now - self._said < _PAUSE:
             return
-        self._said[stage] = tenth
-        passed = self._clock() - start
+        start, before = self._begun.setdefault(stage, (now, done))
+        self._said = now
+        passed = now - start
         left = ""
         if before < done < total:
             left = f", about {passed / (done - before) * (total - done):.0f} s left"

@@ -7,7 +7,9 @@ import hashlib
 import io
 import os
 import secrets
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -264,6 +266,18 @@ def _read_frames(path: Path, camera: str) -> NDArray[np.uint8]:
         return file[f"{_FRAMES}{camera}"]
 
 
+# What numpy and zipfile raise on bytes that are not what they should be.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     try:
@@ -278,7 +292,7 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
         raise MissingFileError(f"{path} is not there any more; restore it") from None
     except MirrorError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())
         raise FormatError(f"{path} is not a readable npz file of plain arrays: {reason}") from None
 

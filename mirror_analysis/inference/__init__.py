@@ -5,11 +5,11 @@ from __future__ import annotations
 from mirror_analysis.lazy import lazy
 
 _PUBLIC = {
-    "Excess": "jackknife",
+    "Estimate": "estimate",
     "combine_seeds": "jackknife",
-    "difference": "jackknife",
-    "excess": "jackknife",
+    "excess": "estimate",
     "folds": "jackknife",
+    "independent_difference": "estimate",
     "jackknife_interval": "jackknife",
     "p_max": "maximum",
     "p_value": "permutation",

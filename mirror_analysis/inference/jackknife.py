@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +11,6 @@ from scipy import stats
 from mirror_analysis.errors import DegenerateError, ShapeError
 from mirror_analysis.inference.units import Labels, Numbers, gather_units
 from mirror_analysis.results import Interval
-
-
-class Excess(NamedTuple):
-    """How far a value stands above the best of its controls.
-
-    Attributes:
-        control: name of the best control.
-        value: the value less the best control's.
-        interval: of that difference, valid whichever control is truly the best.
-    """
-
-    control: str
-    value: float
-    interval: Interval
 
 
 def folds(
@@ -85,68 +70,6 @@ def jackknife_interval(value: float, replicates: Numbers, *, level: float = 0.95
     return _interval(
         value, _variance(r), len(r) - 1, level, f"jackknife over {len(r)} groups of units"
     )
-
-
-def difference(
-    value_a: float, replicates_a: Numbers, value_b: float, replicates_b: Numbers
-) -> tuple[float, Interval, NDArray[np.float64]]:
-    """The paired difference a - b of two values from the same rows, with its interval.
-
-    Args:
-        value_a: first estimate.
-        replicates_a: [fold] its replicates.
-        value_b: second estimate.
-        replicates_b: [fold] its replicates, on the same folds.
-
-    Returns:
-        The difference, its 95 % jackknife interval, and its [fold] replicates.
-
-    Raises:
-        ShapeError: if the numbers of folds differ.
-        DegenerateError: as `jackknife_interval`.
-    """
-    a, b = _replicates(replicates_a), _replicates(replicates_b)
-    if len(a) != len(b):
-        raise ShapeError(
-            f"a has {len(a)} replicates but b has {len(b)};"
-            " compare both on the same rows with the same folds and seed"
-        )
-    value = value_a - value_b
-    return value, jackknife_interval(value, a - b), a - b
-
-
-def excess(
-    value: float, replicates: Numbers, controls: Mapping[str, tuple[float, Numbers]]
-) -> Excess:
-    """A value less the largest of its controls, with an interval valid whichever that is.
-
-    The low end is the least of the low ends of the paired differences with each control, and
-    the high end the least of their high ends. "Above every control" holds only where it holds
-    against each one (intersection-union test, Berger 1982), so a low end above 0 needs no
-    correction for the number of controls. The excess over the best control is at most the
-    difference with any of them, hence the least high end; that end is not corrected for their
-    number, so with many controls it is on the low side.
-
-    Args:
-        value: the estimate.
-        replicates: [fold] its replicates.
-        controls: name -> (estimate, [fold] replicates) on the same folds; at least one.
-
-    Raises:
-        DegenerateError: if there is no control.
-        ShapeError: if the numbers of folds differ.
-    """
-    if not controls:
-        raise DegenerateError("excess got no controls; needed at least one to stand above")
-    pairs = {n: difference(value, replicates, v, r) for n, (v, r) in controls.items()}
-    best = min(pairs, key=lambda name: pairs[name][0])
-    count = len(_replicates(replicates))
-    interval = Interval(
-        low=min(interval.low for _, interval, _ in pairs.values()),
-        high=min(interval.high for _, interval, _ in pairs.values()),
-        method=f"jackknife over {count} groups of units, least over {len(pairs)} controls",
-    )
-    return Excess(best, pairs[best][0], interval)
 
 
 def combine_seeds(

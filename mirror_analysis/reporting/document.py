@@ -106,7 +106,7 @@ def render_report(result: Result | Path, *, out: Path) -> Path:
         data=list(flat(result.data)),
         definition=list(flat(result.definition)),
         provenance=_provenance(result),
-        command=f"mirror run {shlex.quote(wording.plain(result.study))} --out DIR",
+        command=_command(result),
         version=wording.plain(result.provenance.version),
         study=wording.plain(result.study),
     )
@@ -198,6 +198,13 @@ def _scale(findings: list[Finding]) -> float:
         )
     ]
     return max(ends, default=0.0)
+
+
+def _command(result: Result) -> str:
+    """What makes the result again."""
+    if result.study == "compare":
+        return "mirror compare A B --episodes DIR --out DIR"
+    return f"mirror run {shlex.quote(wording.plain(result.study))} --out DIR"
 
 
 def _claim(finding: Finding, *, scale: float) -> _Claim:

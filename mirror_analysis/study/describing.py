@@ -129,6 +129,12 @@ def notes(
             f"Both models read the camera {camera_of(_first(definition, material)[0])}, so nuisance"
             " is the same for both and may itself be what they agree on."
         )
+    if definition.episodes.test_failures:
+        made.append(
+            "Where models were trained on successes only, as the reference pair was, failures are"
+            " also less familiar to them; the difference of differences does not tell the two"
+            " apart."
+        )
     if len(m.seeds) == 1:
         made.append(
             "There is one checkpoint of each model: intervals know nothing of how training seeds"

@@ -121,12 +121,16 @@ def fingerprint(*words: object) -> str:
 def _source() -> str:
     """Digest of the code that makes numbers, so that no result of other code is taken for new."""
     package = Path(__file__).resolve().parent.parent
+    files = [
+        file
+        for folder in ("alignment", "inference", "similarity", "information", "models")
+        for file in sorted((package / folder).glob("*.py"))
+    ]
+    files += [package / name for name in ("controls.py", "extraction.py", "features.py")]
+    files += [package / "study" / f"{name}.py" for name in ("contrasts", "material", "parts")]
     digest = hashlib.sha256()
-    for folder in ("alignment", "inference", "similarity", "information", "study", "models"):
-        for file in sorted((package / folder).glob("*.py")):
-            digest.update(file.read_bytes())
-    for name in ("controls.py", "extraction.py", "features.py"):
-        digest.update((package / name).read_bytes())
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -159,7 +163,7 @@ def _similarity(job: Job) -> Part:
              folds=m.folds)
         for groups in (None, task)
     )  # fmt: skip
-    return Part(overall, _named(within))
+    return Part(_named(overall, ""), _named(within, "task"))
 
 
 def _alignment(job: Job) -> Part:
@@ -289,6 +293,11 @@ def _measure(name: str, *, k: int, variance: float) -> Measure:
     return replace(measure, **{key: known[key] for key in known if hasattr(measure, key)})  # type: ignore[type-var]
 
 
-def _named(comparison: Comparison) -> Comparison:
-    scores: list[Score] = [msgspec.structs.replace(s, within="task") for s in comparison.scores]
+def _named(comparison: Comparison, within: str) -> Comparison:
+    """The same in the words of a study, where units are episodes."""
+    scheme = f"episodes within {within}" if within else "episodes"
+    scores: list[Score] = []
+    for score in comparison.scores:
+        null = score.null and msgspec.structs.replace(score.null, scheme=scheme)
+        scores.append(msgspec.structs.replace(score, within=within, null=null))
     return Comparison(tuple(scores), comparison.replicates)

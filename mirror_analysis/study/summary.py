@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from mirror_analysis.definitions import StudyDefinition
-from mirror_analysis.results import Comparison, Null, Parameter, Role, Score
+from mirror_analysis.inference.estimate import Estimate, excess, independent_difference
+from mirror_analysis.results import Comparison, Interval, Null, Parameter, Role, Score
 from mirror_analysis.study.contrasts import CONTRASTS, PAIR, Contrast
-from mirror_analysis.study.estimate import Estimate, excess, independent_difference
 from mirror_analysis.study.parts import Part
 from mirror_analysis.study.plan import OUTCOME_CONTRASTS, Piece
 
@@ -137,7 +137,7 @@ def _mean(scores: list[Score], estimate: Estimate | None) -> Score:
     first = scores[0]
     interval = first.interval
     if len(scores) > 1:
-        interval = None if estimate is None else estimate.interval()
+        interval = None if estimate is None else _reachable(estimate.interval(), first)
     nulls = [s.null for s in scores if s.null is not None]
     null = first.null
     if len(nulls) == len(scores) and null is not None:
@@ -155,6 +155,13 @@ def _mean(scores: list[Score], estimate: Estimate | None) -> Score:
         p_value=_largest([s.p_value for s in scores]),
         p_max=_largest([s.p_max for s in scores]),
     )
+
+
+def _reachable(interval: Interval, score: Score) -> Interval:
+    """The part of an interval that the measure can reach: shares stay in [0, 1]."""
+    low = max(interval.low, 0.0) if score.measure.startswith("recall_at_") else interval.low
+    high = interval.high if score.ceiling is None else min(interval.high, score.ceiling)
+    return msgspec.structs.replace(interval, low=low, high=high)
 
 
 def _largest(values: list[float | None]) -> float | None:

@@ -75,19 +75,20 @@ def test_a_table_is_aligned():
 
 
 def test_progress_is_lines_where_there_is_no_screen(capsys, monkeypatch):
-    time = {"now": 0.0}
+    clock = {"now": 0.0}
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock["now"])
     with progress() as report:
-        monkeypatch.setattr(report, "_clock", lambda: time["now"])
-        for time["now"], done in ((0.0, 0), (1.0, 1), (50.0, 50), (51.0, 51), (100.0, 100)):
+        for clock["now"], done in ((0.0, 0), (1.0, 1), (50.0, 50), (59.0, 59), (100.0, 100)):
             report("working", done, 100)
         # What was there at the start took no time, so it says nothing of the rest.
-        for time["now"], done in ((0.0, 60), (10.0, 80)):
+        for clock["now"], done in ((110.0, 60), (120.0, 80), (125.0, 90), (126.0, 100)):
             report("more", done, 100)
         report("nothing to do", 0, 0)
     assert capsys.readouterr() == (
         "",
         "working: 0/100, 0 s\nworking: 50/100, 50 s, about 50 s left\nworking: 100/100, 100 s\n"
-        "more: 60/100, 0 s\nmore: 80/100, 10 s, about 10 s left\nnothing to do: 0/0, 0 s\n",
+        "more: 60/100, 0 s\nmore: 80/100, 10 s, about 10 s left\nmore: 100/100, 16 s\n"
+        "nothing to do: 0/0, 0 s\n",
     )
 
 

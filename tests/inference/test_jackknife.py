@@ -7,8 +7,6 @@ from scipy import stats
 from mirror_analysis.errors import DegenerateError, ShapeError
 from mirror_analysis.inference import (
     combine_seeds,
-    difference,
-    excess,
     folds,
     jackknife_interval,
 )
@@ -62,45 +60,6 @@ def test_leaving_out_one_gives_the_textbook_interval_of_a_mean():
     assert narrow.level == 0.5
 
 
-def test_a_difference_is_paired():
-    g = np.random.default_rng(1)
-    shared = g.standard_normal(64)
-    a, b = shared + 1 + 0.01 * g.standard_normal(64), shared
-    fold = folds(np.arange(64), count=16)
-    ra, rb = leave_out_means(a, fold), leave_out_means(b, fold)
-    value, interval, replicates = difference(a.mean(), ra, b.mean(), rb)
-    assert value == pytest.approx(1, abs=0.01)
-    assert interval.high - interval.low < 0.02
-    assert replicates == pytest.approx(ra - rb)
-    alone = jackknife_interval(a.mean(), ra)
-    assert alone.high - alone.low > 0.3
-
-
-def test_excess_is_over_the_best_control_and_its_low_end_over_the_least_certain():
-    r = np.zeros(8)
-    wobble = np.array([0.1, -0.1] * 4)
-    controls = {"pixels": (0.5, r), "untrained": (0.4, wobble)}
-    found = excess(0.9, r, controls)
-    assert found.control == "pixels"
-    assert found.value == pytest.approx(0.4)
-    ends = [difference(0.9, r, v, w)[1] for v, w in controls.values()]
-    assert found.interval.low == min(i.low for i in ends) == ends[1].low < ends[0].low
-    assert found.interval.high == min(i.high for i in ends) == ends[0].high
-    assert "least over 2 controls" in found.interval.method
-
-
-def test_low_end_of_the_excess_holds_its_level_when_controls_are_as_good():
-    g = np.random.default_rng(4)
-    fold = folds(np.arange(96), count=24)
-    above = 0
-    for _ in range(400):
-        rows = g.standard_normal((4, 96))
-        means = [(float(x.mean()), leave_out_means(x, fold)) for x in rows]
-        found = excess(*means[0], {str(i): m for i, m in enumerate(means[1:])})
-        above += found.interval.low > 0
-    assert above / 400 < 0.025 + 4 * math.sqrt(0.025 * 0.975 / 400)
-
-
 @pytest.mark.parametrize(("seed_sd", "unit_sd"), [(1.0, 0.2), (0.1, 1.0), (0.5, 1.0)])
 def test_seed_means_cover_the_truth(seed_sd, unit_sd):
     g = np.random.default_rng(5)
@@ -136,10 +95,6 @@ def test_says_what_is_wrong():
         jackknife_interval(0.0, [1.0])
     with pytest.raises(DegenerateError, match="1 of 3 replicates are not finite; the measure"):
         jackknife_interval(0.0, [1.0, float("nan"), 2.0])
-    with pytest.raises(ShapeError, match="a has 2 replicates but b has 3; compare both"):
-        difference(0.0, [1.0, 2.0], 0.0, [1.0, 2.0, 3.0])
-    with pytest.raises(DegenerateError, match="excess got no controls"):
-        excess(0.0, [1.0, 2.0], {})
     with pytest.raises(DegenerateError, match="combine_seeds got 1 seed; needed at least 2"):
         combine_seeds([1.0], [[1.0, 2.0]])
     with pytest.raises(DegenerateError, match="not finite; leave that seed out"):

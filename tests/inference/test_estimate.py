@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mirror_analysis.study.estimate import Estimate, excess, independent_difference
+from mirror_analysis.errors import DegenerateError, ShapeError
+from mirror_analysis.inference.estimate import Estimate, excess, independent_difference
 
 RUNS = 300
 FOLDS = 12
@@ -132,3 +133,11 @@ def test_seeds_add_their_own_variance_to_a_difference():
     assert interval.method.endswith("and 2 seeds")
     still = Estimate(np.ones(2), np.ones((2, 3)))
     assert independent_difference(still, still)[1].high == 0
+
+
+def test_says_what_is_wrong():
+    a, b = Estimate(np.ones(1), np.ones((1, 3))), Estimate(np.ones(1), np.ones((1, 4)))
+    with pytest.raises(ShapeError, match=r"1 seeds of 3 replicates and 1 of 4; compare both"):
+        a - b
+    with pytest.raises(DegenerateError, match="excess got no controls; needed at least one"):
+        excess(a, {})

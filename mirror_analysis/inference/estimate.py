@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from mirror_analysis.errors import DegenerateError, ShapeError
 from mirror_analysis.inference.jackknife import combine_seeds, jackknife_interval
 from mirror_analysis.results import Interval
 
@@ -42,6 +43,15 @@ class Estimate:
         )
 
     def __sub__(self, other: Estimate) -> Estimate:
+        if self.replicates.shape != other.replicates.shape:
+            (seeds, folds), (other_seeds, other_folds) = (
+                self.replicates.shape,
+                other.replicates.shape,
+            )
+            raise ShapeError(
+                f"estimates have {seeds} seeds of {folds} replicates and {other_seeds} of"
+                f" {other_folds}; compare both on the same rows with the same folds and seeds"
+            )
         return Estimate(self.values - other.values, self.replicates - other.replicates)
 
     @property
@@ -66,7 +76,13 @@ def excess(estimate: Estimate, controls: Mapping[str, Estimate]) -> tuple[str, f
 
     Returns:
         The best control's name, the excess over it, and the interval.
+
+    Raises:
+        DegenerateError: if there is no control.
+        ShapeError: if replicates are not of the same folds and seeds.
     """
+    if not controls:
+        raise DegenerateError("excess got no controls; needed at least one to stand above")
     differences = {name: estimate - control for name, control in controls.items()}
     best = min(differences, key=lambda name: differences[name].mean)
     intervals = [difference.interval() for difference in differences.values()]
