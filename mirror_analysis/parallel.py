@@ -6,7 +6,7 @@ import os
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
@@ -66,7 +66,8 @@ class _Serial(Executor):
         self, function: Callable[[T], R], items: Iterable[T], progress: Progress | None = None
     ) -> list[R]:
         todo = list(items)
-        return _gather(map(partial(_guarded, function), todo), todo, progress)
+        work = ((i, partial(_guarded, function, item)) for i, item in enumerate(todo))
+        return _gather(work, todo, progress)
 
 
 @final
@@ -83,9 +84,10 @@ class _Processes(Executor):
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             # Workers inherit these at their start and read them when they load numpy or torch.
             with _environment(dict.fromkeys(_THREADS, "1")):
-                outcomes = pool.map(partial(_guarded, function), todo)
+                place = {pool.submit(_guarded, function, item): i for i, item in enumerate(todo)}
             try:
-                return _gather(outcomes, todo, progress)
+                finished = ((place[future], future.result) for future in as_completed(place))
+                return _gather(finished, todo, progress)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -105,21 +107,26 @@ def _guarded(function: Callable[[T], R], item: T) -> R | _Fault:
         return _Fault(error)
 
 
-def _gather(outcomes: Iterator[R | _Fault], items: list[T], progress: Progress | None) -> list[R]:
-    done: list[R] = []
-    for item in items:
-        name = " ".join(_NAMES.repr(item).split())
+def _gather(
+    finished: Iterator[tuple[int, Callable[[], R | _Fault]]],
+    items: list[T],
+    progress: Progress | None,
+) -> list[R]:
+    """Outcomes in the order of the items, told of in the order they come."""
+    found: dict[int, R] = {}
+    for i, result in finished:
+        name = " ".join(_NAMES.repr(items[i]).split())
         try:
-            outcome = next(outcomes)
+            outcome = result()
         except Exception as error:
             error.add_note(f"item: {name}")
             raise
         if isinstance(outcome, _Fault):
             raise outcome.kind.__new__(outcome.kind, f"{outcome.message} (item {name})")
-        done.append(outcome)
+        found[i] = outcome
         if progress is not None:
-            progress(len(done), len(items))
-    return done
+            progress(len(found), len(items))
+    return [found[i] for i in range(len(items))]
 
 
 @contextmanager
