@@ -17,7 +17,7 @@ def findings(scores: list[Score], *, one_view: bool = False) -> list[Finding]:
         one_view: whether both models see the same view, and so the same nuisance.
     """
     found = list(_excess_recall(scores, _nuisance(one_view)))
-    for make in (_excess_within_task, _beyond_task, _published_test, _outcome):
+    for make in (_excess_within_task, _beyond_task, _excess_plain, _outcome):
         found.extend(make(scores))
     return found
 
@@ -74,8 +74,8 @@ def _beyond_task(scores: list[Score]) -> Iterator[Finding]:
     )
 
 
-def _published_test(scores: list[Score]) -> Iterator[Finding]:
-    """Whether the published protocol alone would have told learned from unlearned."""
+def _excess_plain(scores: list[Score]) -> Iterator[Finding]:
+    """Whether the published protocol, on views as they are, tells learned from unlearned."""
     place = {"measure": "recall_at_1", "condition": "plain", "within": "", "seed": None}
     pair = _one(scores, role="pair", comparison=PAIR, **place)
     untrained = _one(scores, comparison=UNTRAINED, role="control", **place)
@@ -83,13 +83,14 @@ def _published_test(scores: list[Score]) -> Iterator[Finding]:
         if pair is None or untrained is None:
             return
         best, control = score.parameters["best"], _pair_and_control(scores, score)[1]
+        learned = _above_zero(score)
         yield Finding(
-            "published-test-needs-controls",
+            "excess-recall-plain",
             "On plain views the published test gives the trained pair Recall@1"
-            f" {_value(pair)}, and two untrained networks {_value(untrained)}. Over the best"
-            f" matched control ({best}, {_value(control)}) the excess is {_signed(score)}:"
-            " on plain views a high recall by itself does not show that anything was learned.",
-            _above_zero(score),
+            f" {_value(pair)}, and two untrained networks {_value(untrained)}. The excess over the"
+            f" best matched control ({best}, {_value(control)}) is {_signed(score)}"
+            + ("." if learned else ", so that its recall does not show that anything was learned."),
+            learned,
             score,
         )
 

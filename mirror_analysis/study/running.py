@@ -118,7 +118,10 @@ def execute(
     for piece in planned:
         jobs[piece.name] = job(piece, material, definition, folder / "parts", rows=rows)
     identity = fingerprint(
-        msgspec.json.encode(definition), *sorted(j.file.name for j in jobs.values())
+        msgspec.json.encode(definition),
+        *sorted(j.file.name for j in jobs.values()),
+        # What is said of the parts is made anew by other words, without measuring again.
+        *(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))),
     )
     kept = _kept(folder / "result.json", identity)
     if kept is not None:

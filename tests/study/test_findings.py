@@ -7,7 +7,7 @@ from mirror_analysis.study.contrasts import PAIR
 from mirror_analysis.study.findings import findings
 from mirror_analysis.study.summary import UNTRAINED
 
-NAMES = ["excess-recall", "excess-cka-within-task", "beyond-task", "published-test-needs-controls",
+NAMES = ["excess-recall", "excess-cka-within-task", "beyond-task", "excess-recall-plain",
          "success-against-failure"]  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_every_claim_says_its_numbers():
     for words in ("0.33", "+0.480 [+0.100, +0.300]"):
         assert words in said["beyond-task"]
     for words in ("0.81", "0.47", "0.61", "+0.200"):
-        assert words in said["published-test-needs-controls"]
+        assert words in said["excess-recall-plain"]
     for words in ("+0.110", "+0.040", "+0.070"):
         assert words in said["success-against-failure"]
     assert found["success-against-failure"].score.value == 0.07

@@ -135,7 +135,7 @@ def test_the_best_control_is_the_largest(done):
 def test_findings_say_the_numbers_of_the_scores(done):
     result = done[1]
     assert [finding.name for finding in result.findings] == [
-        "excess-recall", "excess-cka-within-task", "beyond-task", "published-test-needs-controls",
+        "excess-recall", "excess-cka-within-task", "beyond-task", "excess-recall-plain",
         "success-against-failure",
     ]  # fmt: skip
     for finding in result.findings:
