@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError, UnknownNameError
-from mirror_analysis.inference import difference, folds, jackknife_interval, permutations
+from mirror_analysis.inference import Estimate, folds, jackknife_interval, permutations
 from mirror_analysis.results import select
 from mirror_analysis.similarity import DEFAULT, cknna, linear_cka, mutual_knn, svcca
 from mirror_analysis.similarity.cca import SVCCA
@@ -108,12 +108,11 @@ def test_grids_on_the_same_rows_are_paired_whatever_is_compared():
     again = grid(x, {**y, "more": y["layer0"][:, :2]}, draws=19, folds=6, seed=3)
     key = ("linear_cka", "layer0", "layer0")
     assert list(first.replicates[key]) == pytest.approx(list(again.replicates[key]), abs=1e-12)
-    value, interval, _ = difference(
-        first.scores[0].value,
-        first.replicates[key],
-        again.scores[0].value,
-        again.replicates[key],
+    one, other = (
+        Estimate.over_draws([found.scores[0].value], [found.replicates[key]])
+        for found in (first, again)
     )
+    value, interval = (one - other).mean, (one - other).interval()
     assert value == pytest.approx(0, abs=1e-12)
     assert interval.high - interval.low < 1e-10
 
