@@ -1,7 +1,6 @@
 """Imports point down, heavy packages wait until they are needed, modules stay readable."""
 
 import ast
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -125,8 +124,6 @@ def test_importing_loads_nothing_heavy():
 
 
 def test_help_loads_nothing_heavy():
-    if importlib.util.find_spec("mirror_analysis.cli") is None:
-        pytest.skip("no command line yet")
     modules = loaded_by("from mirror_analysis.cli import main; main()", "--help")
     assert "mirror_analysis.cli" in modules
     assert not modules & HEAVY
