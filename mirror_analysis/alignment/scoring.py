@@ -18,6 +18,7 @@ from mirror_analysis.features import Paired, Split
 from mirror_analysis.inference.jackknife import folds, jackknife_interval
 from mirror_analysis.inference.maximum import p_max
 from mirror_analysis.inference.permutation import p_value, permutations
+from mirror_analysis.information.bounds import infonce_ceiling
 from mirror_analysis.results import Comparison, Interval, Null, Parameter, Score
 
 Square = NDArray[np.float64]
@@ -206,7 +207,7 @@ def _measure(
             np.array(replicates),
             credit[rows, orders].mean(axis=1),
             -np.inf,
-            float(np.log(len(units))),
+            infonce_ceiling(len(units)),
             {"batch": len(units), "temperature": temperature},
         )
     return measured

@@ -43,7 +43,7 @@ class Material:
         device: str,
         progress: Progress,
     ) -> None:
-        self.plain, self.model = episodes, cache(models)
+        self.plain, self.model = episodes, models
         self._weights = cache(lambda model: model.weights_sha256)
         self._twin = cache(self._untrained)
         self.device = device

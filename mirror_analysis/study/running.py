@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -67,7 +67,7 @@ def run_study(
     told = progress or (lambda stage, done, total: None)
     folder = Path(out)
     require_device(device)
-    models = partial(_load, definition, tuple(include), device)
+    models = cache(partial(_load, definition, tuple(include), device))
     _require(definition, models)  # faults are told before hours of work
     material = Material(
         collect_episodes(definition.episodes, folder / "episodes", told),
@@ -186,7 +186,7 @@ def _kept(path: Path, identity: str) -> Result | None:
         return None
     try:
         result = load_result(path)
-    except (FormatError, UnicodeDecodeError):
+    except FormatError:
         return None
     return result if result.provenance.inputs.get("identity") == identity else None
 
