@@ -1,6 +1,6 @@
-# make demo | test | check | bench; everything is installed into .venv on the first call.
+# make demo | test | check | bench | peers; everything is installed into .venv on the first call.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench peers clean
 SHELL := /bin/bash
 
 PYTHON ?=
@@ -9,6 +9,7 @@ JOBS ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 PYTEST_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEERS := .venv-peers/.installed
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,8 +37,19 @@ check: $(STAMP) ## style, types and the direction of imports
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_imports.py
 
-bench: $(STAMP) ## time of the hot paths
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+bench: $(STAMP) $(PEERS) ## speed, beside matrix products and other packages
+	@for file in benchmarks/*.py; do \
+	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit 1; \
+	done
+
+peers: $(PEERS) ## .venv-peers with the packages that benchmarks compare with
+
+$(PEERS): benchmarks/peers.txt constraints.txt | $(STAMP)
+	@$(BIN)/python -m venv .venv-peers && echo '*' >.venv-peers/.gitignore
+	@echo "peers: installing benchmarks/peers.txt into .venv-peers" >&2
+	@.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet \
+	  -c constraints.txt -r benchmarks/peers.txt </dev/null
+	@touch $@
 
 clean: ## removes what make made, .venv included
-	rm -rf .venv out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,88 +1,79 @@
-"""Time of the layer grid, as a ratio to what its matrix products alone take, and in seconds.
+"""Speed of similarity, its nulls and intervals, beside matrix products and other packages.
 
-Run with `python benchmarks/similarity.py`. Ratios compare two timings of the same run, so they
-hold on a busy machine; the best of three is taken on both sides.
+    python -m benchmarks.similarity [--quick] [--only ROW ...] [--out DIR]
+
+`make peers` installs what is compared with into .venv-peers; what is missing is said, not made
+up. Writes MACHINE.json, MACHINE.md and figures; rows that are not run again keep their own date.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
-from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
-import torch
+from benchmarks.speed import growth as curves
+from benchmarks.speed import record, rows
+from benchmarks.speed.running import run
 
-from mirror_analysis.similarity import DEFAULT
-from mirror_analysis.similarity.grid import grid
-
-
-def layers(n: int, widths: list[int], seed: int, shared: int = 64) -> dict[str, np.ndarray]:
-    z = np.random.default_rng(0).standard_normal((n, shared))
-    g = np.random.default_rng(seed)
-    return {
-        f"layer{i}": (
-            z @ g.standard_normal((shared, width)) / shared**0.5 + g.standard_normal((n, width))
-        ).astype(np.float32)
-        for i, width in enumerate(widths)
-    }
+REFERENCE = Path(__file__).resolve().parent.parent / "reports" / "reference" / "benchmarks"
+QUICK = Path("out") / "benchmarks"
 
 
-def best_of(repeats: int, work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def floor_of_products(x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> None:
-    """The products a grid of CKA cannot do without: one Gram per layer, one of all Grams."""
-    grams = []
-    for side in (x, y):
-        rows = [torch.from_numpy(v).double() for v in side.values()]
-        grams.append(torch.stack([r @ r.T for r in rows]).reshape(len(rows), -1))
-    grams[0] @ grams[1].T
-
-
-def cka_grid(repeats: int) -> dict[str, float]:
-    x, y = layers(2000, [768] * 12, 1), layers(2000, [512] * 12, 2)
-    floor = best_of(repeats, lambda: floor_of_products(x, y))
-    ours = best_of(repeats, lambda: grid(x, y, measures=["linear_cka"], draws=0, folds=0))
-    return {"floor_s": floor, "grid_s": ours, "ratio": ours / floor}
-
-
-def default_grid(repeats: int) -> dict[str, float]:
-    widths = [16, 32, 64, 64, 128, 128, 256]
-    x, y = layers(288, widths, 1, 24), layers(288, widths, 2, 24)
-    out = {}
-    for name in DEFAULT:
-        for part, settings in {
-            "values": {"draws": 0, "folds": 0},
-            "null": {"folds": 0},
-            "folds": {"draws": 0},
-        }.items():
-            out[f"{name}_{part}_s"] = best_of(
-                repeats,
-                lambda name=name, settings=settings: grid(x, y, measures=[name], **settings),
-            )
-    out["all_s"] = best_of(repeats, lambda: grid(x, y))
-    return out
+def say(text: str) -> None:
+    """To standard error, at once."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
-    found = {
-        "threads": torch.get_num_threads(),
-        "cka_12x12_n2000_768x512": cka_grid(repeats),
-        "default_7x7_n288_999_draws_32_folds": default_grid(repeats),
-    }
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    """Runs what is asked for and writes it."""
+    known = [*rows.ROWS, "growth"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="ROW",
+                        help=f"out of {', '.join(known)}")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round, minutes")
+    parser.add_argument("--out", type=Path, help="folder; the reference, or out/ when quick")
+    parser.add_argument("--threads", type=int, default=2, help="of every process")
+    parser.add_argument("--rounds", type=int, help="turns of every side; 3, or 1 when quick")
+    parser.add_argument("--limit", type=float, help="seconds one side may take; 900, or 120")
+    asked = parser.parse_args()
+    rounds = asked.rounds or (1 if asked.quick else 3)
+    limit = asked.limit or (120.0 if asked.quick else 900.0)
+    sizes = rows.QUICK if asked.quick else rows.Sizes()
+
+    on = record.machine(asked.threads)
+    stem = (asked.out or (QUICK if asked.quick else REFERENCE)) / record.slug(on)
+    path = stem.with_name(stem.name + ".json")
+    for name in asked.only:
+        old = record.read(path) if path.exists() else None
+        made, growth = [], None
+        if name == "growth":
+            size = curves.QUICK if asked.quick else curves.Curves()
+            growth = curves.grown(
+                size, threads=asked.threads, limit=limit, quick=asked.quick, say=say
+            )
+        else:
+            plan = rows.ROWS[name](sizes, asked.threads)
+            made = [
+                run(plan, threads=asked.threads, rounds=rounds, limit=limit, quick=asked.quick,
+                    say=say)
+            ]  # fmt: skip
+        # After every row, so that an interruption costs one row.
+        write(record.merged(old, made, growth, on), stem)
+    sys.stdout.write(f"{path}\n")
+
+
+def write(found: record.Benchmarks, stem: Path) -> None:
+    """Results, page and figures whose names begin with that of `stem`."""
+    from benchmarks.speed.figures import drawn
+    from benchmarks.speed.tables import document
+
+    record.write(found, stem.with_name(stem.name + ".json"))
+    page = document(found, drawn(found, stem))
+    stem.with_name(stem.name + ".md").write_text(page)
 
 
 if __name__ == "__main__":

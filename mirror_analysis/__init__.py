@@ -14,6 +14,7 @@ _PUBLIC = {
     "Score": "results",
     "align": "alignment",
     "compare": "comparison",
+    "difference": "comparison",
     "extract": "extraction",
     "load_episodes": "episodes",
     "load_model": "models",

@@ -68,6 +68,10 @@ class DeviceError(MirrorError):
     """A device or precision that was asked for is not there."""
 
 
+class SmallSampleWarning(MirrorError, UserWarning):
+    """A value that is partly decided by how few samples there are, whatever they hold."""
+
+
 class MissingDependencyError(MirrorError):
     """An optional package or system library is not installed."""
 

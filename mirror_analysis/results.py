@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from mirror_analysis.errors import FormatError, MissingFileError, UnknownNameError
+from mirror_analysis.notebook import shaded_table
 from mirror_analysis.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         null: what no relation gives.
         p_value: one-sided permutation p of this cell alone, in (0, 1].
         p_max: p corrected for taking the maximum over all cells of the grid.
+        q_value: false discovery rate at which this cell counts among those of its grid
+            (Benjamini and Hochberg 1995).
         ceiling: the largest value the measure can take here (log of the batch for InfoNCE).
         n: independent units (episodes) behind the value.
         parameters: settings of the estimator.
@@ -73,6 +76,7 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             layer does, or a difference of two.
         seed: training seed of the models; None when averaged over seeds.
         undefined: reason for a missing value.
+        note: what a reader of this number must know, one sentence.
     """
 
     measure: str
@@ -86,6 +90,7 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     null: Null | None = None
     p_value: float | None = None
     p_max: float | None = None
+    q_value: float | None = None
     ceiling: float | None = None
     parameters: dict[str, Parameter] = {}
     within: str = ""
@@ -95,11 +100,26 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     role: Role = "pair"
     seed: int | None = None
     undefined: str = ""
+    note: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The number with what is needed to judge it, in a line."""
+        names = " x ".join(n for n in (self.x_layer or self.x, self.y_layer or self.y) if n)
+        if self.value is None:
+            return f"{names}: not defined, {self.undefined}"
+        text = f"{names}: {self.value:.3f}"
+        if self.interval is not None:
+            text += f" [{self.interval.low:.3f}, {self.interval.high:.3f}]"
+        if self.null is not None:
+            text += f", no relation gives {self.null.mean:.3f}"
+        p, kind = (self.p_value, "p") if self.p_max is None else (self.p_max, "corrected p")
+        return text if p is None else f"{text}, {kind} {p:.2g}"
 
 
 _COLUMNS = (
     "x", "y", "x_layer", "y_layer", "measure", "value", "low", "high", "null_mean", "p_value",
-    "p_max", "ceiling", "n", "within", "condition", "role", "seed",
+    "p_max", "q_value", "ceiling", "n", "within", "condition", "role", "seed",
 )  # fmt: skip
 
 
@@ -108,7 +128,7 @@ def frame(scores: Iterable[Score]) -> pd.DataFrame:
 
     Returns:
         Columns x, y, x_layer, y_layer, measure, value, low, high, null_mean, p_value, p_max,
-        ceiling, n, within, condition, role, seed, then one column per estimator parameter.
+        q_value, ceiling, n, within, condition, role, seed, then one column per estimator parameter.
     """
     import pandas as pd
 
@@ -181,8 +201,23 @@ class Comparison(msgspec.Struct, frozen=True):
         return max(cells, key=lambda s: s.value if s.value is not None else float("-inf"))
 
     def _repr_html_(self) -> str:
-        columns = ["measure", "x_layer", "y_layer", "value", "low", "high", "null_mean", "p_max"]
-        return str(self.frame[columns].to_html(index=False, float_format="{:.3f}".format))
+        return "".join(self._panel(m) for m in dict.fromkeys(s.measure for s in self.scores))
+
+    def _panel(self, measure: str) -> str:
+        cells = [s for s in self.scores if s.measure == measure]
+        columns = list(dict.fromkeys(s.y_layer for s in cells))
+        lines = [cells[i : i + len(columns)] for i in range(0, len(cells), len(columns))]
+        known = [s for s in cells if s.value is not None]
+        best = (
+            f"best: {self.best(measure).summary}" if known else f"not defined: {cells[0].undefined}"
+        )
+        return shaded_table(
+            [[s.value for s in line] for line in lines],
+            rows=[line[0].x_layer or cells[0].x for line in lines],
+            columns=[name or cells[0].y for name in columns],
+            hints=[[s.summary for s in line] for line in lines],
+            caption=f"{measure}; {best}",
+        )
 
 
 class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ PACKAGE = Path(mirror_analysis.__file__).parent
 
 # Low to high; a module imports from its own part and from lower lines, never from its own line.
 ORDER = (
-    {"errors", "lazy"},
+    {"errors", "lazy", "notebook"},
     {"provenance"},
     {"results"},
     {"definitions"},
@@ -30,7 +30,16 @@ ORDER = (
     {"cli", "testing"},
 )
 LEVEL = {part: level for level, line in enumerate(ORDER) for part in line}
-REPORTING_SEES = {"reporting", "lazy", "results", "catalog", "definitions", "errors", "provenance"}
+REPORTING_SEES = {
+    "reporting",
+    "notebook",
+    "lazy",
+    "results",
+    "catalog",
+    "definitions",
+    "errors",
+    "provenance",
+}
 HEAVY = {"torch", "pandas", "matplotlib", "mujoco", "umap", "sklearn", "numba"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_catalog" not in path.parts)
 

@@ -335,6 +335,29 @@ def report(
     print(render_report(result, out=out))
 
 
+@app.command()
+def audit(
+    quick: Annotated[bool, typer.Option("--quick", help="In a minute, with wider bands.")] = False,
+    only: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="An audit, such as oracles or rejection; all if none."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Holds this installation to known values; exit code 1 and all misses if any."""
+    from mirror_analysis.cli.auditing import audit as run
+
+    with progress() as told:
+        data, text, passed = run(
+            quick=quick, only=only or (), seed=seed, workers=workers, report=told
+        )
+    emit(data, as_json=json, text=text)
+    if not passed:
+        raise typer.Exit(1)
+
+
 def _conclude(result: object, out: Path, as_json: bool) -> None:
     """The findings, then where the report is."""
     from mirror_analysis.cli.making import rendered

@@ -6,7 +6,13 @@ from mirror_analysis.lazy import lazy
 
 _PUBLIC = {
     "Estimate": "estimate",
+    "Invariants": "invariants",
+    "bootstrap_interval": "bootstrap",
+    "bootstrap_ratio_interval": "bootstrap",
+    "circular_shifts": "permutation",
     "combine_seeds": "jackknife",
+    "correlation": "correlation",
+    "exact_null": "moments",
     "excess": "estimate",
     "folds": "jackknife",
     "independent_difference": "estimate",
@@ -14,6 +20,7 @@ _PUBLIC = {
     "p_max": "maximum",
     "p_value": "permutation",
     "permutations": "permutation",
+    "q_values": "multiplicity",
     "wilson": "proportion",
 }
 

@@ -45,7 +45,9 @@ def folds(
     return out
 
 
-def jackknife_interval(value: float, replicates: Numbers, *, level: float = 0.95) -> Interval:
+def jackknife_interval(
+    value: float, replicates: Numbers, *, level: float = 0.95, method: str = "jackknife"
+) -> Interval:
     """Delete-a-group jackknife interval, with Student t of (folds - 1) degrees of freedom.
 
     `value ± t * sqrt((g - 1) / g * sum((replicate - mean of replicates)²))`.
@@ -54,6 +56,7 @@ def jackknife_interval(value: float, replicates: Numbers, *, level: float = 0.95
         value: the estimate from all rows.
         replicates: [fold] the same estimate without each fold in turn.
         level: coverage, in (0, 1).
+        method: how the replicates were made, for the record.
 
     Raises:
         DegenerateError: if there are fewer than 2 replicates or one is not finite.
@@ -68,7 +71,7 @@ def jackknife_interval(value: float, replicates: Numbers, *, level: float = 0.95
     """
     r = _replicates(replicates)
     return _interval(
-        value, _variance(r), len(r) - 1, level, f"jackknife over {len(r)} groups of units"
+        value, _variance(r), len(r) - 1, level, f"{method} over {len(r)} groups of units"
     )
 
 

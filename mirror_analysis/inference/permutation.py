@@ -1,4 +1,4 @@
-"""The null of no relation: whole units exchanged, inside groups where asked."""
+"""The null of no relation: whole units exchanged, or each rotated in time."""
 
 from __future__ import annotations
 
@@ -62,6 +62,69 @@ def permutations(
         rows = np.stack([units_.rows[m] for m in members])
         order = rng.permuted(np.tile(np.arange(len(members)), (draws, 1)), axis=1)
         out[:, rows.reshape(-1)] = rows[order].reshape(draws, -1)
+    return out
+
+
+def circular_shifts(
+    units: Labels, *, draws: int, seed: int = 0, least: int = 1
+) -> NDArray[np.int64]:
+    """Orders of the rows in which each unit meets itself rotated by a random number of rows.
+
+    Tests whether two series of the same episodes move together in time, and keeps what makes
+    neighbouring steps alike. Each unit draws its own offset, all that `least` allows being
+    equally likely. It is valid where, without a relation, one series inside an episode is
+    stationary: its law does not change from the first step to the last, and the seam between
+    them is one jump in a long series. It is not valid for episodes that all begin and end alike
+    (reaching, then grasping): their common course is broken by the rotation and so counts as
+    relation; permute whole episodes there. It cannot test whether episodes differ
+    from one another in the same way on both sides, since each keeps its own rows; and there are
+    few orders of few short units, as many as the product of the units' offsets, which bounds p
+    from below.
+
+    Args:
+        units: [row] unit labels, such as episode ids, with the rows of a unit in order of time.
+        draws: how many orders.
+        seed: of the draw.
+        least: rows the offset is at least, either way round the unit; what is as long as the
+            series stay alike. 0 allows no rotation too, as an exact p needs.
+
+    Returns:
+        [draw, row] row numbers: row i of one side meets row `[d, i]` of the other, of its unit.
+
+    Raises:
+        ShapeError: if labels are not one per row.
+        DegenerateError: if `least` is negative, there are fewer than 2 units, or no unit is
+            long enough to be rotated, or one is too short for an offset of `least`.
+
+    Source:
+        Harris 2020 (nonsense correlations: when shifted series are a fair null).
+
+    Example:
+        >>> circular_shifts(["a", "a", "b", "b"], draws=1).tolist()
+        [[1, 0, 3, 2]]
+    """
+    units_ = gather_units(units)
+    if least < 0:
+        raise DegenerateError(f"circular_shifts got least {least}; needed 0 or more rows")
+    lengths = [len(rows) for rows in units_.rows]
+    if max(lengths) < 2:
+        raise DegenerateError(
+            "each unit has one row only, so nothing can be rotated; give all steps of each"
+            " episode, or permute whole units"
+        )
+    rng = np.random.default_rng(seed)
+    out = np.empty((draws, sum(lengths)), dtype=np.int64)
+    for name, rows, length in zip(units_.names, units_.rows, lengths, strict=True):
+        # A unit of one row has no other offset than 0.
+        nearest = least if length > 1 else 0
+        if 2 * nearest > length:
+            raise DegenerateError(
+                f"unit {name} has {length} rows; needed at least {2 * least} to be rotated by"
+                f" {least} or more, so leave it out or ask for less"
+            )
+        farthest = length - max(nearest, 1)
+        offset = rng.integers(nearest, farthest, size=draws, endpoint=True)
+        out[:, rows] = rows[(np.arange(length) + offset[:, None]) % length]
     return out
 
 

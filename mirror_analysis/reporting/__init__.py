@@ -5,7 +5,7 @@ from __future__ import annotations
 from mirror_analysis.lazy import lazy
 
 # Public name -> module that defines it; matplotlib is imported when a name is used.
-_PUBLIC = {"render_report": "document"}
+_PUBLIC = {"draw_comparison": "heatmaps", "render_report": "document"}
 
 __all__ = [*_PUBLIC]
 

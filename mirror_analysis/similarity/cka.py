@@ -1,37 +1,34 @@
-"""Linear centred kernel alignment."""
+"""Centred kernel alignment: linear, radial and polynomial kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError
 from mirror_analysis.results import Parameter
-from mirror_analysis.similarity.measures import Invariance, Layer, Measure
-from mirror_analysis.similarity.preparation import (
-    Array,
-    as_pair,
-    need_rows,
-    need_variation,
-    residual,
-)
+from mirror_analysis.similarity.measures import Invariance, Layer, of_two
+from mirror_analysis.similarity.pairs import Kind, Pairs, gram_pairs, strip_pairs
+from mirror_analysis.similarity.pairwise import PairwiseMeasure
+from mirror_analysis.similarity.preparation import Array, need_rows, need_variation
 
-# Entries gathered at a time, so that a draw stays within tens of megabytes.
-_TILE = 1 << 18
+# Rows whose distances give the median where there are more samples.
+_MEDIAN_ROWS = 2048
 
 
 def linear_cka(x: Array, y: Array, *, debiased: bool = True) -> float:
     """Linear CKA of two representations of the same samples.
 
     `HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y))`. 1 means equal up to rotation, scale and shift.
-    Debiased (HSIC_1) it lies in [-1, 1] and unrelated representations score 0 in expectation,
-    so single values can be slightly negative; biased it lies in [0, 1] and nears 1 for anything
-    with more features than samples.
+    Debiased (each HSIC the unbiased HSIC_1) it lies in [-1, 1] and unrelated representations
+    score 0 in expectation, so single values can be slightly negative; biased it lies in [0, 1]
+    and nears 1 for anything with more features than samples. The biased value is the RV
+    coefficient.
 
     Args:
         x: [sample, x_feature].
@@ -44,7 +41,7 @@ def linear_cka(x: Array, y: Array, *, debiased: bool = True) -> float:
     Raises:
         ShapeError: if the sample counts differ.
         DegenerateError: if a representation is constant or not finite, or there are fewer than
-            4 samples (2 when biased).
+            4 samples (3 when biased).
 
     Source:
         Kornblith et al. 2019, section 3; Song et al. 2012, equation 4 (HSIC_1).
@@ -54,50 +51,136 @@ def linear_cka(x: Array, y: Array, *, debiased: bool = True) -> float:
         >>> round(linear_cka(x, 7 * x + 1000), 6)
         1.0
     """
-    a, b = as_pair(x, y)
-    need_rows(len(a), 4 if debiased else 2, measure="linear_cka")
-    a, b = _scaled(residual(a), name="x"), _scaled(residual(b), name="y")
-    n, p, q = len(a), a.shape[1], b.shape[1]
-    if n * (p + q) + 3 * n < p * p + q * q + p * q:
-        gram_a, gram_b = a @ a.T, b @ b.T
-        products = [(gram_a * gram_b).sum(), gram_a.square().sum(), gram_b.square().sum()]
-    else:
-        products = [(s.T @ t).square().sum() for s, t in ((a, b), (a, a), (b, b))]
-    if debiased:
-        k, m = a.square().sum(dim=1), b.square().sum(dim=1)
-        pairs = ((k, m), (k, k), (m, m))
-        products = [h + _correction(s, t) for h, (s, t) in zip(products, pairs, strict=True)]
-    cross, own_x, own_y = (float(h) for h in products)
-    _need_spread(own_x, name="x")
-    _need_spread(own_y, name="y")
-    return cross / (own_x**0.5 * own_y**0.5)
+    return of_two(LinearCKA(debiased), x, y)
 
 
-def _correction(k: Tensor, m: Tensor) -> Tensor:
-    """What turns <K, L> of centred Grams with diagonals k, m into n (n - 3) HSIC_1."""
-    n = len(k)
-    return k.sum() * m.sum() / ((n - 1) * (n - 2)) - n / (n - 2) * (k @ m)
+def rbf_cka(x: Array, y: Array, *, median_fraction: float = 0.5, debiased: bool = True) -> float:
+    """CKA with Gaussian kernels `exp(-d² / (2 s²))`, s a fraction of the median distance.
+
+    The bandwidth of each side is `median_fraction` times the root of the median squared distance
+    over all ordered pairs, each sample with itself among them, as in the published code.
+
+    Args:
+        x: [sample, x_feature].
+        y: [sample, y_feature], row i of the same sample as row i of x.
+        median_fraction: bandwidth as a fraction of the median distance, above 0. Small ones see
+            near neighbours only; large ones approach linear CKA.
+        debiased: whether to use the unbiased HSIC estimator.
+
+    Returns:
+        The similarity, no unit; ranges as for `linear_cka`.
+
+    Raises:
+        ShapeError: if the sample counts differ.
+        DegenerateError: if a representation is constant or not finite, there are fewer than 4
+            samples (3 when biased), or the fraction is not above 0.
+
+    Source:
+        Kornblith et al. 2019, section 3 and appendix.
+
+    Example:
+        >>> x = np.arange(10.0).reshape(5, 2) % 3
+        >>> round(rbf_cka(x, 7 * x + 1000), 6)
+        1.0
+    """
+    return of_two(RBFCKA(median_fraction, debiased), x, y)
 
 
-def _scaled(centred: Tensor, *, name: str) -> Tensor:
-    """Root mean square row of 1, so that products of tiny or huge features stay in range."""
-    need_variation(centred, name=name)
-    centred = centred / centred.abs().max()
-    return centred / centred.square().sum(dim=1).mean().sqrt()
+def polynomial_cka(
+    x: Array, y: Array, *, degree: int = 3, constant: float = 1.0, debiased: bool = True
+) -> float:
+    """CKA with polynomial kernels `(constant + a . b / s)^degree` of centred rows a and b.
+
+    s is the mean squared norm of the centred rows, so that the scale of the features and an
+    offset common to all samples do not matter.
+
+    Args:
+        x: [sample, x_feature].
+        y: [sample, y_feature], row i of the same sample as row i of x.
+        degree: 1 or more; 1 is linear CKA.
+        constant: weight of the lower degrees, at least 0.
+        debiased: whether to use the unbiased HSIC estimator.
+
+    Returns:
+        The similarity, no unit; ranges as for `linear_cka`.
+
+    Raises:
+        ShapeError: if the sample counts differ.
+        DegenerateError: if a representation is constant or not finite, there are fewer than 4
+            samples (3 when biased), or a setting is out of range.
+
+    Source:
+        Cortes et al. 2012, section 2; kernel as in Schoelkopf and Smola 2002, section 2.2.
+
+    Example:
+        >>> x = np.arange(10.0).reshape(5, 2) % 3
+        >>> round(polynomial_cka(x, 7 * x + 1000), 6)
+        1.0
+    """
+    return of_two(PolynomialCKA(degree, constant, debiased), x, y)
 
 
-def _need_spread(own: float, *, name: str) -> None:
-    # Rows have mean square 1, so anything this small is rounding.
-    if own < 1e-18:
-        raise DegenerateError(
-            f"{name} has no debiased spread (all its samples are equally alike);"
-            " needed at least two distances that differ, so add samples"
-        )
+def rv(x: Array, y: Array) -> float:
+    """RV coefficient, a squared correlation of whole configurations, in [0, 1].
+
+    `tr(S_xy S_yx) / sqrt(tr(S_xx²) tr(S_yy²))` with S the covariances: biased linear CKA by its
+    older name. It nears 1 for anything with more features than samples; `linear_cka` does not.
+
+    Args:
+        x: [sample, x_feature].
+        y: [sample, y_feature], row i of the same sample as row i of x.
+
+    Returns:
+        The coefficient, no unit.
+
+    Raises:
+        ShapeError: if the sample counts differ.
+        DegenerateError: if a representation is constant or not finite, or there are fewer than
+            3 samples.
+
+    Source:
+        Robert and Escoufier 1976; its permutation moments in Josse et al. 2008.
+
+    Example:
+        >>> x = np.arange(10.0).reshape(5, 2) % 3
+        >>> round(rv(x, 7 * x + 1000), 6)
+        1.0
+    """
+    return of_two(RV(), x, y)
+
+
+def cka_angular_distance(x: Array, y: Array, *, debiased: bool = False) -> float:
+    """The angle whose cosine is linear CKA, in radians: [0, pi / 2], or to pi when debiased.
+
+    Biased, it is a metric on representations up to rotation, scale and shift; debiased, values
+    above 1 or below -1 by rounding are cut, and the triangle inequality holds on average only.
+
+    Args:
+        x: [sample, x_feature].
+        y: [sample, y_feature], row i of the same sample as row i of x.
+        debiased: whether to use the unbiased HSIC estimator.
+
+    Returns:
+        The angle in radians.
+
+    Raises:
+        ShapeError: if the sample counts differ.
+        DegenerateError: as `linear_cka`.
+
+    Source:
+        Williams et al. 2021, section 3.
+
+    Example:
+        >>> x = np.arange(10.0).reshape(5, 2) % 3
+        >>> round(cka_angular_distance(x, 7 * x + 1000), 3)
+        0.0
+    """
+    return math.acos(min(1.0, max(-1.0, linear_cka(x, y, debiased=debiased))))
 
 
 @dataclass(frozen=True)
-class LinearCKA(Measure):
-    """`linear_cka` for whole grids: one centred Gram per layer, one product per draw.
+class LinearCKA(PairwiseMeasure):
+    """`linear_cka` for whole grids: one centred Gram per layer.
 
     Attributes:
         debiased: whether to use the unbiased HSIC estimator.
@@ -117,42 +200,140 @@ class LinearCKA(Measure):
         """0 when debiased."""
         return 0.0 if self.debiased else None
 
-    def prepare(self, layer: Layer) -> Float64[Tensor, "sample sample"]:
-        """The centred Gram matrix, of norm 1."""
+    def prepare(self, layer: Layer) -> Pairs:
+        """The centred Gram matrix in its parts."""
+        return gram_pairs(_rows(self.name, layer, self.debiased), layer, kind=_kind(self.debiased))
+
+
+@dataclass(frozen=True)
+class RV(PairwiseMeasure):
+    """`rv` for whole grids."""
+
+    name: ClassVar[str] = "rv"
+    lowest: ClassVar[float] = 0.0
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"rotation", "scale", "shift"})
+
+    def prepare(self, layer: Layer) -> Pairs:
+        """The centred Gram matrix in its parts."""
+        return gram_pairs(_rows(self.name, layer, False), layer, kind="biased")
+
+
+@dataclass(frozen=True)
+class RBFCKA(PairwiseMeasure):
+    """`rbf_cka` for whole grids: one kernel matrix per layer.
+
+    Attributes:
+        median_fraction: bandwidth as a fraction of the median distance.
+        debiased: whether to use the unbiased HSIC estimator.
+    """
+
+    name: ClassVar[str] = "rbf_cka"
+    lowest: ClassVar[float] = -1.0
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"rotation", "scale", "shift"})
+    median_fraction: float = 0.5
+    debiased: bool = True
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The settings, the bandwidth in words."""
+        return {
+            "bandwidth": f"{self.median_fraction:g} x median distance",
+            "debiased": self.debiased,
+        }
+
+    def chance(self, samples: int) -> float | None:
+        """0 when debiased."""
+        return 0.0 if self.debiased else None
+
+    def prepare(self, layer: Layer) -> Pairs:
+        """The kernel matrix in its parts."""
+        if not 0 < self.median_fraction < math.inf:
+            raise DegenerateError(
+                f"rbf_cka got median_fraction {self.median_fraction}; needed a number above 0,"
+                " such as 0.5"
+            )
+        rows = _rows(self.name, layer, self.debiased)
+        squares = rows.square().sum(dim=1)
+
+        def distances(index: Tensor) -> Tensor:
+            found = torch.addmm(squares[index, None] + squares, rows[index], rows.T, alpha=-2)
+            found.clamp_(min=0)[torch.arange(len(index), device=index.device), index] = 0
+            return found
+
         n = len(layer)
-        need_rows(n, 4 if self.debiased else 2, measure=self.name)
-        rows = _scaled(layer.centred, name=layer.name)
-        gram = rows @ rows.T
-        if self.debiased:
-            diagonal = gram.diagonal().clone()
-            # Rows of a centred Gram sum to 0, so off the diagonal they sum to minus it.
-            share = diagonal / (n - 2)
-            gram += share[:, None] + share[None, :] - diagonal.sum() / ((n - 1) * (n - 2))
-            gram.fill_diagonal_(0)
-        own = gram.square().sum()
-        _need_spread(float(own), name=layer.name)
-        return gram.div_(own.sqrt())
-
-    def values(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
-        """Inner products of the Grams, [x layer, y layer]."""
-        flat_y = torch.stack([s.reshape(-1) for s in y])
-        return torch.stack([flat_y @ s.reshape(-1) for s in x])
-
-    def null(self, x: Sequence[Tensor], y: Sequence[Tensor], permutations: Tensor) -> Tensor:
-        """The same with rows and columns of every y permuted, [draw, x layer, y layer]."""
-        n = len(x[0])
-        below = torch.tril_indices(n, n, -1 if self.debiased else 0, device=x[0].device)
-        rows, columns = below[0], below[1]
-        weight = torch.where(rows == columns, 1.0, 2.0).to(torch.float64)
-        left = torch.stack([s[rows, columns] * weight for s in x])
-        # All y layers of an entry side by side: one gather reads them together.
-        right = torch.stack([s.reshape(-1) for s in y], dim=1)
-        out = torch.zeros(
-            len(permutations), len(x), len(y), dtype=torch.float64, device=left.device
+        sample = torch.linspace(0, n - 1, min(n, _MEDIAN_ROWS), device=rows.device).long()
+        found = torch.cat([distances(part) for part in torch.split(sample, 256)])
+        # Of two middle values torch takes the lower one.
+        median = float(found.median() - (-found).median()) / 2
+        # Distances of equal rows are not exactly 0 but what rounding leaves of their norms.
+        if median <= 100 * torch.finfo(rows.dtype).eps * float(squares.median()):
+            raise DegenerateError(
+                f"{layer.name} has a median distance of 0 (half of all pairs are equal), so rbf_cka"
+                " has no bandwidth; remove repeated samples or use linear_cka"
+            )
+        scale = -1 / (2 * self.median_fraction**2 * median)
+        return strip_pairs(
+            lambda index: distances(index).mul_(scale).exp_(), layer, kind=_kind(self.debiased)
         )
-        for draw, order in enumerate(permutations):
-            for start in range(0, len(rows), _TILE):
-                part = slice(start, start + _TILE)
-                entries = order[rows[part]] * n + order[columns[part]]
-                out[draw] += left[:, part] @ right.index_select(0, entries)
-        return out
+
+
+@dataclass(frozen=True)
+class PolynomialCKA(PairwiseMeasure):
+    """`polynomial_cka` for whole grids: one kernel matrix per layer.
+
+    Attributes:
+        degree: of the polynomial.
+        constant: weight of the lower degrees.
+        debiased: whether to use the unbiased HSIC estimator.
+    """
+
+    name: ClassVar[str] = "polynomial_cka"
+    lowest: ClassVar[float] = -1.0
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"rotation", "scale", "shift"})
+    degree: int = 3
+    constant: float = 1.0
+    debiased: bool = True
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The settings."""
+        return {"degree": self.degree, "constant": self.constant, "debiased": self.debiased}
+
+    def chance(self, samples: int) -> float | None:
+        """0 when debiased."""
+        return 0.0 if self.debiased else None
+
+    def prepare(self, layer: Layer) -> Pairs:
+        """The kernel matrix in its parts."""
+        if self.degree < 1 or self.degree % 1 or not 0 <= self.constant < math.inf:
+            raise DegenerateError(
+                f"polynomial_cka got degree {self.degree} and constant {self.constant};"
+                " needed a whole degree of at least 1 and a constant of at least 0"
+            )
+        rows = _rows(self.name, layer, self.debiased)
+        # Divided by the value two rows of mean norm have with themselves: entries of size near 1.
+        scale = (1 + self.constant) ** self.degree
+
+        def raw(index: Tensor) -> Tensor:
+            return (rows[index] @ rows.T).add_(self.constant).pow_(self.degree).div_(scale)
+
+        return strip_pairs(raw, layer, kind=_kind(self.debiased))
+
+
+def _kind(debiased: bool) -> Kind:
+    return "unbiased" if debiased else "biased"
+
+
+def _rows(measure: str, layer: Layer, debiased: bool) -> Float[Tensor, "sample feature"]:
+    """Centred rows of mean squared norm 1, so that products stay in range."""
+    need_rows(len(layer), 4 if debiased else 3, measure=measure)
+    return layer.derive("unit rows", lambda: _unit(layer))
+
+
+def _unit(layer: Layer) -> Tensor:
+    need_variation(layer.centred, name=layer.name)
+    # Brought near 1 first, so that squares of tiny or huge features stay in range.
+    largest = max(float(layer.centred.max()), -float(layer.centred.min()))
+    rows = layer.centred if 1e-9 < largest < 1e9 else layer.centred / largest
+    size = torch.linalg.vector_norm(rows, dim=1).double().square().mean().sqrt()
+    return rows / size.to(rows.dtype)

@@ -21,14 +21,34 @@ T = TypeVar("T")
 
 MEASURES = {
     "cknna": "mirror_analysis.similarity.neighbors:CKNNA",
+    "cycle_knn": "mirror_analysis.similarity.neighbors:CycleKNN",
+    "distance_correlation": "mirror_analysis.similarity.distances:DistanceCorrelation",
+    "knn_edit_similarity": "mirror_analysis.similarity.neighbor_lists:KNNEdit",
+    "knn_jaccard": "mirror_analysis.similarity.neighbors:KNNJaccard",
+    "knn_lcs": "mirror_analysis.similarity.neighbor_lists:KNNSubsequence",
+    "knn_rank_similarity": "mirror_analysis.similarity.neighbor_ranks:KNNRank",
     "linear_cka": "mirror_analysis.similarity.cka:LinearCKA",
+    "linear_predictivity": "mirror_analysis.similarity.regression:LinearPredictivity",
+    "mean_cca": "mirror_analysis.similarity.cca:MeanCCA",
+    "mean_squared_cca": "mirror_analysis.similarity.squared_cca:MeanSquaredCCA",
     "mutual_knn": "mirror_analysis.similarity.neighbors:MutualKNN",
+    "orthogonal_predictivity": "mirror_analysis.similarity.regression:OrthogonalPredictivity",
+    "polynomial_cka": "mirror_analysis.similarity.cka:PolynomialCKA",
+    "procrustes_similarity": "mirror_analysis.similarity.procrustes:ProcrustesSimilarity",
+    "pwcca": "mirror_analysis.similarity.weighted_cca:PWCCA",
+    "rbf_cka": "mirror_analysis.similarity.cka:RBFCKA",
+    "ridge_cca": "mirror_analysis.similarity.regularised_cca:RidgeCCA",
+    "rsa": "mirror_analysis.similarity.representational:RSA",
+    "rv": "mirror_analysis.similarity.cka:RV",
     "svcca": "mirror_analysis.similarity.cca:SVCCA",
 }
 """Name of the function -> its class for whole grids."""
 
-DEFAULT = ("linear_cka", "mutual_knn", "cknna", "svcca")
-"""What is measured when nothing is chosen."""
+EXACT_ROWS = 512
+"""Up to here products in float64, whole matrices and permutations cost little."""
+
+DEFAULT = ("linear_cka", "mutual_knn", "cknna", "mean_squared_cca")
+"""What is measured when nothing is chosen: kernels, neighbours twice, and correlations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +57,22 @@ class Layer:
 
     Attributes:
         name: what to call it in an error.
-        values: float64 [sample, feature], finite; group means removed where there are groups.
+        values: float32 or float64 [sample, feature], finite; group means removed where there are
+            groups. Products are taken in this type, sums over samples in float64.
         groups: int64 [sample] group numbers counted from 0; None for one group.
+        units: int64 [sample] numbers of independent units counted from 0; None for every row.
+        budget: bytes that a matrix over its pairs of samples may take.
+        by_rows: whether moments of rows are cheaper than Gram matrices, with as many samples and
+            layers as there are.
         memo: what several measures derive from the same layer, filled by `derive`.
     """
 
     name: str
     values: Tensor
     groups: Tensor | None = None
+    units: Tensor | None = None
+    budget: int = 1 << 28
+    by_rows: bool = False
     memo: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -52,7 +80,7 @@ class Layer:
 
     @cached_property
     def centred(self) -> Tensor:
-        """The values less their column means, [sample, feature]."""
+        """The values less their float64 column means, [sample, feature], in their own type."""
         from mirror_analysis.similarity.preparation import residual
 
         return residual(self.values)
@@ -76,6 +104,8 @@ class Measure(ABC):
         invariances: changes of one side that leave the value as it is: "rotation" of the
             features, one "scale" for all, one "shift" per feature, any invertible "linear" map.
         most_draws: permutations worth their cost; None for no limit.
+        interval_method: how replicates are made: "jackknife" exactly, or "infinitesimal
+            jackknife" to first order.
     """
 
     name: ClassVar[str]
@@ -83,6 +113,7 @@ class Measure(ABC):
     highest: ClassVar[float] = 1.0
     symmetric: ClassVar[bool] = True
     invariances: ClassVar[frozenset[Invariance]]
+    interval_method: ClassVar[str] = "jackknife"
 
     @property
     def most_draws(self) -> int | None:
@@ -118,6 +149,50 @@ class Measure(ABC):
             Float64 [x layer, y layer].
         """
 
+    def leave_out(self, x: Sequence[Any], y: Sequence[Any], folds: Tensor) -> Tensor | None:
+        """The measure without the rows of each fold in turn, from what was prepared of all rows.
+
+        Where there is no way cheaper than preparing anew, None, and the grid does that.
+
+        Args:
+            x: states of the layers of the first side.
+            y: states of the layers of the second side.
+            folds: int64 [sample] fold numbers counted from 0.
+
+        Returns:
+            Float64 [fold, x layer, y layer], exact or to first order (`interval_method` says), NaN
+            where a fold's rest is degenerate; or None.
+        """
+        return None
+
+    def invariants(self, x: Sequence[Any], y: Sequence[Any]) -> tuple[Any, Any] | None:
+        """What the exact permutation moments need to know of each side, or None.
+
+        Only for measures that are inner products of two matrices over pairs of samples.
+
+        Returns:
+            `inference.Invariants` of the layers of x and of y, scaled so that the statistic they
+            describe, times `factor`, is the measure.
+        """
+        return None
+
+    def factor(self, x: Sequence[Any], y: Sequence[Any]) -> Tensor | None:
+        """Float64 [x layer, y layer] above 0, by which `invariants` miss the measure; or None."""
+        return None
+
+    def note(self, x: Any, y: Any) -> str:
+        """What a reader of this cell must know, one sentence; "" for nothing.
+
+        Args:
+            x: state of the layer of the first side.
+            y: state of the layer of the second side.
+        """
+        return ""
+
+    def leading(self, side: Sequence[Any]) -> Any | None:
+        """`inference.leading.Leading` of one side's matrices, for laws that moments do not tell."""
+        return None
+
     @abstractmethod
     def null(self, x: Sequence[Any], y: Sequence[Any], permutations: Tensor) -> Tensor:
         """The measure of every x with every y whose rows are put in another order.
@@ -144,3 +219,39 @@ def load_measure(name: str | Measure) -> Measure:
         raise UnknownNameError("measure", name, MEASURES)
     module, _, attribute = MEASURES[name].partition(":")
     return getattr(importlib.import_module(module), attribute)()
+
+
+def of_two(measure: Measure, x: Any, y: Any) -> float:
+    """One measure of two arrays, in float64.
+
+    Args:
+        measure: with its settings.
+        x: [sample, x_feature], numpy or torch.
+        y: [sample, y_feature].
+
+    Raises:
+        ShapeError: if one has not two axes, or the sample counts differ.
+        DegenerateError: if a value is not finite, or the measure is not defined.
+        DeviceError: if they are on two devices.
+    """
+    from mirror_analysis.similarity.preparation import as_pair
+
+    a, b = as_pair(x, y)
+    rows = cheaper_by_rows(len(a), [a.shape[1]], [b.shape[1]])
+    states = [measure.prepare(Layer(n, m, by_rows=rows)) for n, m in (("x", a), ("y", b))]
+    return float(measure.values(states[:1], states[1:])[0, 0])
+
+
+def cheaper_by_rows(samples: int, x: Sequence[int], y: Sequence[int]) -> bool:
+    """Whether products of Gram matrices cost less by moments of rows than by the matrices.
+
+    Args:
+        samples: number of samples.
+        x: widths of the layers of the first side.
+        y: widths of the layers of the second side.
+    """
+    if samples <= EXACT_ROWS:
+        return False
+    # Half of a symmetric product is enough; products over all pairs run at a fraction of the rate.
+    gram = samples * (0.6 * (sum(x) + sum(y)) + 4 * len(x) * len(y))
+    return sum(x) * sum(y) + sum(d * d for d in (*x, *y)) < gram

@@ -160,7 +160,7 @@ def _similarity(job: Job) -> Part:
     task = test.index.label("task")
     overall, within = (
         grid(x, y, measures=measures, units=test.index.episode, within=groups, draws=m.draws,
-             folds=m.folds)
+             folds=m.folds, null="permutation")
         for groups in (None, task)
     )  # fmt: skip
     return Part(_named(overall, ""), _named(within, "task"))

@@ -58,10 +58,11 @@ def test_list_has_every_kind_with_a_line_each(mirror, place):
 
 def test_the_measures_that_are_listed_are_there():
     from mirror_analysis.cli.listing import listing
+    from mirror_analysis.information import BOUNDS
     from mirror_analysis.similarity.measures import MEASURES
 
     named = {row["name"] for row in listing("measures", ())["measures"]}
-    assert named == set(MEASURES) | {"recall_at_k", "infonce"}
+    assert named == {*MEASURES, *BOUNDS, "gaussian_mi", "ksg_mi", "recall_at_k"}
 
 
 def test_inspect_tells_a_checkpoint_by_name_and_file(mirror, place):

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from mirror_analysis.errors import DegenerateError, ShapeError
 from mirror_analysis.inference import p_value, permutations
+from mirror_analysis.inference.permutation import circular_shifts
 
 
 @given(seed=st.integers(0, 10**6), groups=st.integers(1, 4), size=st.integers(1, 3))
@@ -86,3 +87,78 @@ def test_says_what_is_wrong():
         permutations(["a", "a", "b", "c", "c"], within=list("xxyyy"), draws=1)
     with pytest.raises(DegenerateError, match="p_value got 0 null draws"):
         p_value(1.0, [])
+
+
+def neighbours_alike(g, units, steps, memory=0.9):
+    """Stationary series, one per unit."""
+    out = g.standard_normal((units, steps))
+    for t in range(1, steps):
+        out[:, t] = memory * out[:, t - 1] + (1 - memory**2) ** 0.5 * out[:, t]
+    return out
+
+
+@given(seed=st.integers(0, 10**6), least=st.integers(0, 2))
+@settings(deadline=None, max_examples=20)
+def test_shifts_rotate_each_unit_by_an_offset_of_its_own(seed, least):
+    g = np.random.default_rng(seed)
+    units = g.permutation(np.repeat([0, 1, 2], [5, 8, 4]))  # rows of a unit lie apart
+    orders = circular_shifts(units, draws=200, seed=seed, least=least)
+    assert orders.dtype == np.int64 and orders.shape == (200, 17)
+    offsets = []
+    for unit in range(3):
+        rows = np.flatnonzero(units == unit)
+        first = np.searchsorted(rows, orders[:, rows[0]])
+        offsets.append(first)
+        for order, offset in zip(orders, first, strict=True):
+            assert (order[rows] == np.roll(rows, -offset)).all()
+        allowed = set(range(least, len(rows) - max(least, 1) + 1))
+        assert set(first) == allowed
+    assert (offsets[0] != offsets[1]).any()
+
+
+def test_all_offsets_are_equally_likely():
+    orders = circular_shifts(list("aaaabbb"), draws=8000, seed=1, least=0)
+    assert np.abs(np.bincount(orders[:, 0]) - 2000).max() < 180  # 4.6 standard deviations
+    orders = circular_shifts(list("aaaabbb"), draws=8000, seed=1)
+    assert np.abs(np.bincount(orders[:, 0])[1:] - 8000 / 3).max() < 190
+
+
+def test_a_unit_of_one_row_stays_in_a_shift():
+    orders = circular_shifts(list("abb"), draws=5)
+    assert orders.tolist() == [[0, 2, 1]] * 5
+
+
+def test_shifts_hold_their_level_on_series_whose_neighbours_are_alike():
+    g = np.random.default_rng(0)
+    units = np.repeat(np.arange(4), 60)
+    shifts = circular_shifts(units, draws=99, seed=0, least=0)
+    rows = permutations(np.arange(240), draws=99, seed=0)
+    shifted, freely = [], []
+    for _ in range(600):
+        x, y = neighbours_alike(g, 4, 60).reshape(-1), neighbours_alike(g, 4, 60).reshape(-1)
+        shifted.append(p_value(x @ y, y[shifts] @ x))
+        freely.append(p_value(x @ y, y[rows] @ x))
+    assert 0.02 < np.mean(np.array(shifted) <= 0.05) < 0.09
+    assert np.mean(np.array(freely) <= 0.05) > 0.2
+
+
+def test_shifts_see_what_moves_together_and_not_what_tells_episodes_apart():
+    g = np.random.default_rng(1)
+    units = np.repeat(np.arange(6), 40)
+    shifts = circular_shifts(units, draws=199, seed=0, least=5)
+    shared = neighbours_alike(g, 6, 40).reshape(-1)
+    x, y = shared + g.standard_normal(240), shared + g.standard_normal(240)
+    assert p_value(x @ y, y[shifts] @ x) == 0.005
+    level = np.repeat(g.standard_normal(6), 40)
+    assert p_value(level @ level, level[shifts] @ level) == 1
+
+
+def test_shifts_say_what_is_wrong():
+    with pytest.raises(DegenerateError, match="got least -1; needed 0 or more"):
+        circular_shifts(list("aabb"), draws=1, least=-1)
+    with pytest.raises(DegenerateError, match="each unit has one row only, so nothing can be"):
+        circular_shifts(list("ab"), draws=1)
+    with pytest.raises(DegenerateError, match="unit b has 3 rows; needed at least 4 to be rotated"):
+        circular_shifts(list("aaaabbb"), draws=1, least=2)
+    with pytest.raises(DegenerateError, match="4 rows are of 1 unit"):
+        circular_shifts(list("aaaa"), draws=1)

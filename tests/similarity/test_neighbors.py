@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import oracles
 import pytest
@@ -6,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror_analysis.errors import DegenerateError, ShapeError
-from mirror_analysis.similarity import cknna, mutual_knn
+from mirror_analysis.similarity import cknna, cycle_knn, knn_jaccard, mutual_knn
 from mirror_analysis.similarity.measures import Layer
-from mirror_analysis.similarity.neighbors import CKNNA, MutualKNN
+from mirror_analysis.similarity.neighbors import CKNNA, KNNJaccard, MutualKNN
 
 
 def random_pair(seed, n=25, d=6, e=4):
@@ -32,6 +34,8 @@ def test_reproduces_published_implementations():
     assert mutual_knn(x, y) == pytest.approx(0.2615, abs=1e-9)
     assert cknna(x, y) == pytest.approx(0.26824, abs=1e-6)
     assert cknna(x, y, form="elementwise") == pytest.approx(0.287441, abs=1e-6)
+    assert knn_jaccard(x, y) == pytest.approx(0.15736623, abs=1e-8)
+    assert cycle_knn(x, y) == pytest.approx(0.911, abs=1e-9)
 
 
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-6, 1e6))
@@ -87,6 +91,34 @@ def test_unrelated_layers_share_k_of_the_others():
         mutual_knn(g.standard_normal((60, 8)), g.standard_normal((60, 8)), k=5) for _ in range(40)
     ]
     assert np.mean(values) == pytest.approx(5 / 59, abs=0.006)
+
+
+def test_chance_of_jaccard_is_the_mean_over_all_sets_of_neighbours():
+    # Every set of 3 of 6 others, against the first three.
+    sets = [len({0, 1, 2} & set(s)) for s in itertools.combinations(range(6), 3)]
+    expected = np.mean([s / (6 - s) for s in sets])
+    assert KNNJaccard(3).chance(7) == pytest.approx(expected, abs=1e-12)
+
+
+def test_tied_neighbours_close_a_cycle_as_often_as_ties_broken_at_random():
+    # All samples of x are equally near: each has every other as a neighbour with share k / (n-1).
+    x = np.eye(30)
+    y = np.random.default_rng(0).standard_normal((30, 3))
+    share = 4 / 29
+    assert cycle_knn(x, y, k=4) == pytest.approx(1 - (1 - share) ** 4, abs=1e-9)
+
+
+@pytest.mark.parametrize("layers", [3, 12, 40])
+def test_any_number_of_layers_is_looked_up_alike(layers, monkeypatch):
+    g = np.random.default_rng(layers)
+    values = [torch.tensor(g.standard_normal((25, 4))) for _ in range(layers)]
+    measure = MutualKNN(3)
+    states = [measure.prepare(Layer("l", v)) for v in values]
+    orders = torch.tensor(np.stack([g.permutation(25) for _ in range(4)]))
+    found = measure.null(states[:2], states, orders)
+    monkeypatch.setattr("mirror_analysis.similarity.shared_edges._BUDGET", 0)
+    assert torch.equal(measure.null(states[:2], states, orders), found)
+    assert torch.equal(measure.null(states[:2], states[-1:], orders)[:, :, 0], found[:, :, -1])
 
 
 @pytest.mark.parametrize("measure", [MutualKNN(3), CKNNA(4), CKNNA(4, "elementwise")])

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import Rectangle
 
 from mirror_analysis.reporting import style, wording
 from mirror_analysis.reporting.evidence import Evidence
+from mirror_analysis.reporting.figures.cells import PRINTED, heatmap, span
 from mirror_analysis.reporting.figures.drawing import Absent, Drawing
 from mirror_analysis.results import Score
 
@@ -22,8 +17,6 @@ _NAME = "layers"
 _TITLE = "Agreement of every layer pair"
 _ROW = 0.165  # inches, room for a line at 7 points
 _CELL = 0.34  # inches, room for a value and its marks beside it
-_PRINTED = 10  # layers up to which values fit into the cells
-_LABEL = 16  # characters of a layer name that fit beside an axis
 _TALLEST = 2.2  # inches of a panel whose cells carry no values
 _PAGE = 9.0  # inches of height that a page leaves to a figure
 _BETWEEN = 0.27  # inches from one row of panels to the next, for their titles
@@ -46,7 +39,7 @@ def draw(evidence: Evidence) -> Drawing | Absent:
     across = max(map(len, places))
     first = next(iter(panels.values()))
     rows, columns = len({s.x_layer for s in first}), len({s.y_layer for s in first})
-    printed = max(rows, columns) <= _PRINTED
+    printed = max(rows, columns) <= PRINTED
     room = (style.DOUBLE - 1.1) / max(2, across)
     width = min(room, max(1.2, columns * _CELL)) if printed else room
     height = max(rows, 3) * _ROW if printed else min(_TALLEST, width * rows / columns)
@@ -60,12 +53,15 @@ def draw(evidence: Evidence) -> Drawing | Absent:
     grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    spans = {m: _span([s for (n, _), p in panels.items() if n == m for s in p]) for m, _ in panels}
+    spans = {m: span([s for (n, _), p in panels.items() if n == m for s in p]) for m, _ in panels}
     for i, keys in enumerate(places):
         for j, (name, within) in enumerate(keys):
             axes = grid[i, j]
             axes.set_axis_on()
-            mesh = _heatmap(axes, panels[name, within], evidence, spans[name], printed)
+            mesh = heatmap(
+                axes, panels[name, within], spans[name], printed=printed,
+                p=partial(corrected, evidence), outlined=(evidence.layers.x, evidence.layers.y),
+            )  # fmt: skip
             suffix = f", {wording.within_label(within)}" if any(evidence.withins) else ""
             style.panel_title(axes, wording.measure_axis(name) + suffix)
             lowest = all(len(below) <= j for below in places[i + 1 :])
@@ -103,54 +99,6 @@ def _panels(evidence: Evidence, condition: str) -> _Panels:
     return {key: cells for key, cells in found.items() if len(cells) > 1}
 
 
-def _span(cells: list[Score]) -> Normalize:
-    values = [s.value for s in cells if s.value is not None] or [0.0, 1.0]
-    return Normalize(min(0.0, *values), max(*values, 1e-9))
-
-
-def _heatmap(
-    axes: Axes, cells: list[Score], evidence: Evidence, span: Normalize, printed: bool
-) -> QuadMesh:
-    x_layers = list(dict.fromkeys(s.x_layer for s in cells))
-    y_layers = list(dict.fromkeys(s.y_layer for s in cells))
-    table = np.full((len(x_layers), len(y_layers)), np.nan)
-    for s in cells:
-        if s.value is not None:
-            table[x_layers.index(s.x_layer), y_layers.index(s.y_layer)] = s.value
-    mesh = axes.pcolormesh(
-        table, cmap=style.SEQUENTIAL, norm=span, edgecolors="white", linewidth=0.5
-    )
-    axes.invert_yaxis()
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    for labels, axis in ((x_layers, axes.yaxis), (y_layers, axes.xaxis)):
-        at = range(0, len(labels), math.ceil(len(labels) / 20))
-        axis.set_ticks([i + 0.5 for i in at], [_short(labels[i]) for i in at])
-    for label in axes.get_xticklabels():
-        label.set(rotation=45, ha="right", rotation_mode="anchor")
-    digits = 1 if wording.in_nats(cells[0].measure) else 2
-    colors = matplotlib.colormaps[style.SEQUENTIAL]
-    for s in cells:
-        row, column = x_layers.index(s.x_layer), y_layers.index(s.y_layer)
-        mark = wording.stars(corrected(evidence, s))
-        text = f"{_brief(s.value, digits)}{mark}" if printed else mark and "·"
-        shade = (
-            0.0 if s.value is None else float(np.dot(colors(span(s.value))[:3], (0.3, 0.59, 0.11)))
-        )
-        color = "white" if s.value is not None and shade < 0.5 else "black"
-        axes.text(
-            column + 0.5, row + 0.54, text, ha="center", va="center", color=color,
-            fontsize=style.SMALLEST,
-        )  # fmt: skip
-        if (s.x_layer, s.y_layer) == (evidence.layers.x, evidence.layers.y):
-            for edge, width in (("white", 3.2), (style.VERMILION, 1.6)):
-                axes.add_patch(
-                    Rectangle((column, row), 1, 1, fill=False, edgecolor=edge, linewidth=width,
-                              clip_on=False, zorder=3)
-                )  # fmt: skip
-    return mesh
-
-
 def corrected(evidence: Evidence, cell: Score) -> float | None:
     """The p-value corrected over the grid; without one of the mean, the largest over seeds."""
     if cell.p_max is not None:
@@ -158,20 +106,6 @@ def corrected(evidence: Evidence, cell: Score) -> float | None:
     single = [s.p_max for s in evidence.over_seeds(cell)]
     known = [p for p in single if p is not None]
     return max(known) if known and len(known) == len(single) else None
-
-
-def _brief(value: float | None, digits: int) -> str:
-    """A value without its leading zero, to fit a cell."""
-    text = wording.number(value, digits)
-    return text.replace("0.", ".", 1) if value is not None and 0 < abs(value) < 0.95 else text
-
-
-def _short(layer: str) -> str:
-    """A layer name that fits beside an axis: its middle is what one can spare."""
-    name = wording.plain(layer)
-    if len(name) <= _LABEL:
-        return name
-    return f"{name[: _LABEL // 2 - 1]}…{name[-_LABEL // 2 :]}"
 
 
 def _caption(evidence: Evidence, panels: _Panels, condition: str) -> str:

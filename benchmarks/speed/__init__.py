@@ -1,0 +1,1 @@
+"""What `benchmarks/similarity.py` is made of; nothing here is part of the package."""

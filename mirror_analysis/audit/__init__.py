@@ -1,0 +1,15 @@
+"""Whether this installation tells the truth: it is held to values that are known."""
+
+from __future__ import annotations
+
+from mirror_analysis.lazy import lazy
+
+_PUBLIC = {
+    "AUDITS": "running",
+    "Check": "checks",
+    "run_audit": "running",
+}
+
+__all__ = list(_PUBLIC)
+
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)
