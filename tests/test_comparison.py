@@ -7,7 +7,7 @@ import torch
 
 import mirror_analysis as ma
 from mirror_analysis.comparison import compare, difference
-from mirror_analysis.errors import PairingError, UnknownNameError
+from mirror_analysis.errors import DegenerateError, PairingError, UnknownNameError
 from mirror_analysis.features import FeatureKey, Features, Index
 from mirror_analysis.inference import Estimate
 from mirror_analysis.similarity.measures import DEFAULT
@@ -145,8 +145,12 @@ def test_a_difference_keeps_what_is_not_defined_and_what_has_no_interval():
 def test_settings_of_one_measure_are_told_apart():
     x, y = arrays()
     found = compare(x, y, measures=[MutualKNN(3), MutualKNN(9)], draws=0, folds=5)
+    assert [s.measure for s in found.scores] == ["mutual_knn (k 3)", "mutual_knn (k 9)"]
     assert [s.value for s in difference(found, found).scores] == [0, 0]
     assert len(found.replicates) == 2
+    assert found.best("mutual_knn (k 9)").parameters["k"] == 9
+    with pytest.raises(DegenerateError, match="mutual_knn is asked for twice; ask once, or change"):
+        compare(x, y, measures=["mutual_knn", MutualKNN()])
 
 
 def test_a_difference_says_what_does_not_correspond():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from mirror_analysis.lazy import lazy
 
 _PUBLIC = {
-    "AUDITS": "running",
+    "AUDITS": "audits",
     "Check": "checks",
-    "run_audit": "running",
+    "run_audit": "audits",
 }
 
 __all__ = list(_PUBLIC)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from mirror_analysis.audit.checks import Check, Job, binomial_band, judged
 
@@ -24,6 +26,13 @@ _LEVEL = 0.95
 _SLOW = frozenset(
     {"cknna", "cycle_knn", "knn_edit_similarity", "knn_jaccard", "knn_lcs", "knn_rank_similarity",
      "mutual_knn", "rsa"}
+)  # fmt: skip
+# Leaving rows out moves these more than drawing rows anew does (neighbours are made and lost;
+# correlations near 1 cannot rise), so their intervals err to the wide side: they must hold the
+# value often enough, and how much too wide they are is said.
+_WIDE = frozenset(
+    {"cknna", "cycle_knn", "knn_edit_similarity", "knn_jaccard", "knn_lcs", "knn_rank_similarity",
+     "mean_cca", "mutual_knn", "pwcca", "ridge_cca", "svcca"}
 )  # fmt: skip
 _QUICK = ("linear_cka", "mutual_knn", "svcca")
 Rows = NDArray[np.float64]
@@ -85,28 +94,32 @@ def covered(measure: str | Measure, rows: int, trials: int, seed: int) -> list[C
     """
     name = measure if isinstance(measure, str) else measure.name
     low, high = binomial_band(trials, _LEVEL)
-    model, note = Latent.make(), f"{trials} draws"
-    values, lows, highs = _intervals(model, measure, rows, trials, (seed, 0))
-    share = _share(lows, highs, float(values.mean()))
-    if not low <= share <= high:
-        note += f"; a first {trials} gave {share:.3f}"
-        values, lows, highs = _intervals(model, measure, rows, trials, (seed, 1))
-        share = _share(lows, highs, float(values.mean()))
-    width = float(np.mean(highs - lows)) / (2 * 1.96 * float(values.std(ddof=1)))
-    note += f"; half width over 1.96 sd {width:.2f}"
-    found = [
-        judged(_GROUP, f"{name}, {rows} rows: expected value held", share, low=low, high=high,
-               note=note)
-    ]  # fmt: skip
-    if name == "linear_cka":
-        title = f"{name}, {rows} rows: closed form held"
-        share = _share(lows, highs, model.linear_cka)
-        found.append(judged(_GROUP, title, share, low=low, high=high))
-    return found
-
-
-def _share(lows: Rows, highs: Rows, truth: float) -> float:
-    return float(np.mean((lows <= truth) & (truth <= highs)))
+    model = Latent.make()
+    found: list[Check] = []
+    for attempt in (0, 1):
+        first = found
+        values, lows, highs = _intervals(model, measure, rows, trials, (seed, attempt))
+        wanted = 2 * float(stats.norm.ppf((1 + _LEVEL) / 2)) * float(values.std(ddof=1))
+        note = f"{trials} draws; {float(np.mean(highs - lows)) / wanted:.2f} of the width wanted"
+        truths = {"expected value": (float(values.mean()), None if name in _WIDE else high)}
+        if name == "linear_cka":
+            truths["closed form"] = model.linear_cka, high
+        found = [
+            judged(
+                _GROUP,
+                f"{name}, {rows} rows: {word} held",
+                float(np.mean((lows <= truth) & (truth <= highs))),
+                low=low,
+                high=most,
+                note=note,
+            )
+            for word, (truth, most) in truths.items()
+        ]
+        if all(check.passed for check in found):
+            break
+    shares = " and ".join(f"{check.measured:.3f}" for check in first)
+    words = f"; a first {trials} gave {shares}" if first else ""
+    return [msgspec.structs.replace(check, note=check.note + words) for check in found]
 
 
 def _intervals(

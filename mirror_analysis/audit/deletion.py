@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirror_analysis.audit.checks import Check, Job, judged, shown
-from mirror_analysis.audit.networks import digits, train
+from mirror_analysis.audit.digit_networks import digits, train
 
 _GROUP = "deletion"
 _KEPT = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 56, 64)

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from mirror_analysis.audit.checks import Check, Job, judged, shown
-from mirror_analysis.audit.networks import digits, train
+from mirror_analysis.audit.digit_networks import digits, train
 
 _GROUP = "identification"
 _CANONICAL = ("mean_cca", "pwcca", "svcca")

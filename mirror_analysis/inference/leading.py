@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -110,12 +111,16 @@ def drawn(x: Leading, y: Leading, *, draws: int, seed: int) -> NDArray[np.float3
     return out[:draws]
 
 
-def strongest(matrix: Tensor, rank: int, *, rounds: int = 5) -> tuple[Tensor, Tensor]:
+def strongest(
+    times: Callable[[Tensor], Tensor], samples: int, rank: int, *, like: Tensor, rounds: int = 5
+) -> tuple[Tensor, Tensor]:
     """The eigenpairs of the largest size of a symmetric matrix, nearly, by subspace iteration.
 
     Args:
-        matrix: [sample, sample] symmetric, on any device.
+        times: gives the matrix times a block of vectors [sample, vector].
+        samples: rows of the matrix.
         rank: how many.
+        like: a tensor of the type and on the device of the matrix.
         rounds: products with a block of rank + 8 vectors.
 
     Returns:
@@ -127,14 +132,12 @@ def strongest(matrix: Tensor, rank: int, *, rounds: int = 5) -> tuple[Tensor, Te
     """
     import torch
 
-    n = len(matrix)
-    width = min(n, rank + 8)
-    start = torch.randn(n, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    block = start.to(matrix)
+    width, seeded = min(samples, rank + 8), torch.Generator().manual_seed(0)
+    block = torch.randn(samples, width, generator=seeded, dtype=torch.float64).to(like)
     for _ in range(rounds):
-        block = torch.linalg.qr(matrix @ block)[0]
+        block = torch.linalg.qr(times(block))[0]
     basis = torch.linalg.qr(block.double())[0]
-    inner = basis.T @ (matrix @ basis.to(matrix)).double()
+    inner = basis.T @ times(basis.to(like)).double()
     weights, turn = torch.linalg.eigh((inner + inner.T) / 2)
     order = weights.abs().argsort(descending=True)[:rank]
     return weights[order], basis @ turn[:, order]

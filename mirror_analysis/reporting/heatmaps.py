@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from mirror_analysis.errors import UnknownNameError
+from mirror_analysis.errors import DegenerateError, UnknownNameError
 from mirror_analysis.reporting import style, wording
 from mirror_analysis.reporting.figures.cells import PRINTED, heatmap, span
 from mirror_analysis.results import Comparison
@@ -27,6 +27,7 @@ def draw_comparison(comparison: Comparison, *, measures: Sequence[str] = ()) -> 
 
     Raises:
         UnknownNameError: if a measure is not in the comparison.
+        DegenerateError: if the comparison is empty.
 
     Example:
         >>> draw_comparison(compare(u_layers, e_layers)).savefig("layers.pdf")
@@ -36,6 +37,8 @@ def draw_comparison(comparison: Comparison, *, measures: Sequence[str] = ()) -> 
         if name not in there:
             raise UnknownNameError("measure", name, there)
     chosen = list(measures) or there
+    if not chosen:
+        raise DegenerateError("the comparison has no scores; compare with at least one measure")
     across = min(3, len(chosen))
     down = -(-len(chosen) // across)
     panels = {m: [s for s in comparison.scores if s.measure == m] for m in chosen}

@@ -229,6 +229,7 @@ class RBFCKA(PairwiseMeasure):
 
     name: ClassVar[str] = "rbf_cka"
     lowest: ClassVar[float] = -1.0
+    interval_method: ClassVar[str] = "jackknife with the kernel held"
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"rotation", "scale", "shift"})
     median_fraction: float = 0.5
     debiased: bool = True
@@ -289,6 +290,7 @@ class PolynomialCKA(PairwiseMeasure):
 
     name: ClassVar[str] = "polynomial_cka"
     lowest: ClassVar[float] = -1.0
+    interval_method: ClassVar[str] = "jackknife with the kernel held"
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"rotation", "scale", "shift"})
     degree: int = 3
     constant: float = 1.0

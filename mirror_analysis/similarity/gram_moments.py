@@ -52,6 +52,12 @@ class Gram:
         inner = self.signed(self.signed(moments(z, z)).T).to(z.dtype)
         return ((z @ inner) * z).sum(dim=1, dtype=torch.float64) - self.delta.square()
 
+    def times(self, block: Float[Tensor, "sample vector"]) -> Float[Tensor, "sample vector"]:
+        """Q times vectors."""
+        z = self.augmented()
+        held = block.to(z.dtype)
+        return (z @ self.signed(z.T @ held) - self.delta[:, None].to(z.dtype) * held).to(block)
+
     def row_sum(self, gone: Int64[Tensor, " row"]) -> Float64[Tensor, " sample"]:
         """The sum of some rows of Q."""
         z = self.augmented()

@@ -70,7 +70,8 @@ def grid(
     Args:
         x: layer name -> [sample, x_feature].
         y: layer name -> [sample, y_feature], row i of the same sample everywhere.
-        measures: names out of `MEASURES`, or measures with settings of their own.
+        measures: names out of `MEASURES`, or measures with settings of their own. Where one is
+            there more than once, its scores are named with the settings that differ.
         units: [sample] labels of independent units, such as episode ids; None for every row.
         within: [sample] group labels, such as tasks; None for one group.
         exchange: what trades places under the null: "units" whole, or "steps": the rows of every
@@ -104,6 +105,7 @@ def grid(
     """
     _check(exchange, null, draws)
     chosen = [load_measure(m) for m in measures]
+    titles = _titles(chosen)
     sides = alike((Side.read(x, "x"), Side.read(y, "y")))
     rows, device = agree(sides)
     labels = np.arange(rows) if units is None else np.asarray(units)
@@ -190,8 +192,8 @@ def grid(
 
     scores: list[Score] = []
     by_cell: dict[tuple[str, str, str], Sequence[float]] = {}
-    for m, c, law, r in zip(chosen, cells, laws, replicates, strict=True):
-        made, kept_replicates = _scores(m, c, law, r, number, groups is not None)
+    for m, title, c, law, r in zip(chosen, titles, cells, laws, replicates, strict=True):
+        made, kept_replicates = _scores(m, title, c, law, r, number, groups is not None)
         scores += made
         by_cell |= kept_replicates
     return Comparison(tuple(scores), by_cell)
@@ -256,6 +258,23 @@ def _check(exchange: str, null: str, draws: int) -> None:
         raise DegenerateError(f"draws is {draws}; needed 0 for no null, or more")
 
 
+def _titles(measures: Sequence[Measure]) -> list[str]:
+    """Names, with the settings that differ where one measure is asked for more than once."""
+    titles = []
+    for m in measures:
+        twins = [other.parameters for other in measures if other.name == m.name]
+        differing = [
+            f"{key} {value}"
+            for key, value in m.parameters.items()
+            if any(twin.get(key) != value for twin in twins)
+        ]
+        titles.append(f"{m.name} ({', '.join(differing)})" if differing else m.name)
+    for title in titles:
+        if titles.count(title) > 1:
+            raise DegenerateError(f"{title} is asked for twice; ask once, or change a setting")
+    return titles
+
+
 def _groups(within: Labels | None, rows: int, device: torch.device) -> Tensor | None:
     if within is None:
         return None
@@ -311,6 +330,7 @@ def _left_out(measure: Measure, cells: _Cells, folds: Tensor) -> NDArray[np.floa
 
 def _scores(
     measure: Measure,
+    title: str,
     cells: _Cells,
     law: Law | None,
     replicates: NDArray[np.float64] | None,
@@ -323,7 +343,7 @@ def _scores(
     for i, x_layer in enumerate(cells.names[0]):
         for j, y_layer in enumerate(cells.names[1]):
             score = Score(
-                measure=measure.name,
+                measure=title,
                 value=None,
                 x="x",
                 y="y",
@@ -345,7 +365,7 @@ def _scores(
                 and len(replicates)
                 and np.isfinite(replicates[:, i, j]).all()
             ):
-                kept[measure.name, x_layer, y_layer] = replicates[:, i, j].tolist()
+                kept[title, x_layer, y_layer] = replicates[:, i, j].tolist()
                 fields["interval"] = jackknife_interval(
                     value, replicates[:, i, j], method=measure.interval_method
                 )

@@ -104,8 +104,8 @@ class Measure(ABC):
         invariances: changes of one side that leave the value as it is: "rotation" of the
             features, one "scale" for all, one "shift" per feature, any invertible "linear" map.
         most_draws: permutations worth their cost; None for no limit.
-        interval_method: how replicates are made: "jackknife" exactly, or "infinitesimal
-            jackknife" to first order.
+        interval_method: how replicates are made: "jackknife" exactly, or in other words, such as
+            "infinitesimal jackknife" to first order.
     """
 
     name: ClassVar[str]

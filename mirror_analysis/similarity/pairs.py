@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -23,16 +24,17 @@ from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError
 from mirror_analysis.similarity import gram_moments
+from mirror_analysis.similarity.bands import Bands, band_products
 from mirror_analysis.similarity.gram_moments import Gram
-from mirror_analysis.similarity.measures import Layer
+from mirror_analysis.similarity.measures import EXACT_ROWS, Layer
 
 Kind = Literal["unbiased", "biased", "correlation", "cosine"]
 """What counts: Q alone; all, centred with its diagonal; all off the diagonal but c; all off it."""
 
 # Entries of all layers held together while rows are multiplied: inside the processor's cache.
 _CHUNK = 1 << 21
-# Rows of a Gram made at once: enough for the matrix product to run at its full rate.
-_BLOCK = 256
+# Share of a matrix that has to be left without offsets for them to be taken from its square.
+_TRUSTED = 0.05
 # Mean squares of the diagonal, in squares of its mean, above which moments are taken in float64.
 _HEAVY = 16.0
 
@@ -45,13 +47,13 @@ class Pairs:
         name: what to call the layer in an error.
         kind: which parts count.
         raw: gives the rows of A with these numbers, as a new [row, sample].
-        whole: Q, where it is kept; else it is made again from `raw` when needed.
+        made: Q, where it is made and kept.
+        bands: half of A without its diagonal, from which Q is made when it is asked for.
         mean: c.
         slope: a_i.
         diagonal: d_i.
         level: scaled level, 0 where it does not count.
         u: scaled vector, 0 where it does not count.
-        squares: sums of squares over the rows of Q.
         own: inner product of what counts with itself.
         gram: the same by rows of features, where A is their Gram matrix.
     """
@@ -59,18 +61,38 @@ class Pairs:
     name: str
     kind: Kind
     raw: Callable[[Tensor], Tensor]
-    whole: Float[Tensor, "sample sample"] | None
+    made: Float[Tensor, "sample sample"] | None
+    bands: Bands | None
     mean: float
     slope: Float64[Tensor, " sample"]
     diagonal: Float64[Tensor, " sample"]
     level: float
     u: Float64[Tensor, " sample"]
-    squares: Float64[Tensor, " sample"]
     own: float
     gram: Gram | None
 
     def __len__(self) -> int:
         return len(self.u)
+
+    @property
+    def kept(self) -> bool:
+        """Whether Q is in memory, or can be made there."""
+        return self.made is not None or self.bands is not None
+
+    @cached_property
+    def whole(self) -> Float[Tensor, "sample sample"] | None:
+        """Q; None where there is no room for it, and it is made by rows whenever it is needed."""
+        if self.bands is None:
+            return self.made
+        return _centre(self.bands.whole(), self.offset, _all(self.u))
+
+    @cached_property
+    def squares(self) -> Float64[Tensor, " sample"]:
+        """Sums of squares over the rows of Q."""
+        if not self.kept and self.gram is not None:
+            return self.gram.squares()
+        strips = (self.rows(start, stop) for start, stop in spans(len(self), 1))
+        return torch.cat([strip.square().sum(dim=1).double() for strip in strips])
 
     @property
     def offset(self) -> Float64[Tensor, " sample"]:
@@ -108,17 +130,19 @@ def gram_pairs(
     def raw(index: Tensor) -> Tensor:
         return sign * (rows[index] @ rows.T)
 
-    diagonal = sign * torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
-    whole = None
-    if _affordable(layer) and not layer.by_rows:
-        whole = gram(rows)
-        if sign != 1:
-            whole.mul_(sign)
     # Rows of a centred Gram sum to 0, so off the diagonal they sum to minus it.
+    diagonal = sign * torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
+    sums = -diagonal
+    if _affordable(layer) and not layer.by_rows:
+        if len(rows) <= EXACT_ROWS:
+            whole = sign * (rows @ rows.T)
+            return _split(layer, kind, raw, sums, diagonal, whole=whole, features=(rows, sign))
+        bands = Bands.of(rows, sign)
+        return _split(layer, kind, raw, sums, diagonal, bands=bands, features=(rows, sign))
     # A few large rows fill the diagonal, which moments count and then take away again.
-    heavy = whole is None and float(diagonal.square().mean()) > _HEAVY
+    heavy = float(diagonal.square().mean()) > _HEAVY
     features = rows.double() if heavy else rows
-    return _split(layer, kind, raw, whole, -diagonal, diagonal, (features, sign))
+    return _split(layer, kind, raw, sums, diagonal, features=(features, sign))
 
 
 def strip_pairs(raw: Callable[[Tensor], Tensor], layer: Layer, *, kind: Kind) -> Pairs:
@@ -142,20 +166,7 @@ def strip_pairs(raw: Callable[[Tensor], Tensor], layer: Layer, *, kind: Kind) ->
             whole[start:stop] = rows
         sums[start:stop] = rows.sum(dim=1, dtype=torch.float64)
         diagonal[start:stop] = rows.diagonal(start).double()
-    return _split(layer, kind, raw, whole, sums - diagonal, diagonal, None)
-
-
-def gram(rows: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample sample"]:
-    """All inner products of rows; each is taken once and mirrored."""
-    n = len(rows)
-    if n < 4 * _BLOCK:
-        return rows @ rows.T
-    out = torch.empty(n, n, dtype=rows.dtype, device=rows.device)
-    for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
-        torch.mm(rows[start:stop], rows[start:].T, out=out[start:stop, start:])
-        out[stop:, start:stop] = out[start:stop, stop:].T
-    return out
+    return _split(layer, kind, raw, sums - diagonal, diagonal, whole=whole)
 
 
 def scaled_parts(
@@ -194,13 +205,24 @@ def row_products(
 def products(x: Sequence[Pairs], y: Sequence[Pairs]) -> Float64[Tensor, "x_layer y_layer"]:
     """<Q_x, Q_y> of every two layers."""
     by_rows = grams(x, y)
-    return row_products(x, y).sum(dim=0) if by_rows is None else gram_moments.products(*by_rows)
+    if by_rows is not None:
+        return gram_moments.products(*by_rows)
+    first, second = ([s.bands for s in side if s.bands is not None] for side in (x, y))
+    if len(first) < len(x) or len(second) < len(y):
+        return row_products(x, y).sum(dim=0)
+    n, device = len(x[0]), x[0].u.device
+    slopes = [torch.stack([s.slope for s in side]) for side in (x, y)]
+    means = [
+        torch.tensor([s.mean for s in side], dtype=torch.float64, device=device) for side in (x, y)
+    ]
+    offsets = 2 * (n - 2) * slopes[0] @ slopes[1].T + n * (n - 1) * torch.outer(*means)
+    return band_products(first, second) - offsets
 
 
 def grams(x: Sequence[Pairs], y: Sequence[Pairs]) -> tuple[list[Gram], list[Gram]] | None:
     """The layers of both sides by rows, if not all matrices are kept and all are Grams."""
     first, second = ([s.gram for s in side if s.gram is not None] for side in (x, y))
-    kept = all(s.whole is not None for s in (*x, *y))
+    kept = all(s.kept for s in (*x, *y))
     return None if kept or len(first) < len(x) or len(second) < len(y) else (first, second)
 
 
@@ -212,36 +234,44 @@ def spans(n: int, layers: int) -> Iterator[tuple[int, int]]:
 
 
 def _affordable(layer: Layer) -> bool:
-    return len(layer) ** 2 * layer.values.element_size() <= layer.budget
+    # A matrix, and the half it is made of.
+    return 1.5 * len(layer) ** 2 * layer.values.element_size() <= layer.budget
 
 
 def _split(
     layer: Layer,
     kind: Kind,
     raw: Callable[[Tensor], Tensor],
-    whole: Tensor | None,
     sums: Tensor,
     diagonal: Tensor,
-    features: tuple[Tensor, float] | None,
+    *,
+    whole: Tensor | None = None,
+    bands: Bands | None = None,
+    features: tuple[Tensor, float] | None = None,
 ) -> Pairs:
     """Splits A, given the sums of its rows off the diagonal, and the diagonal."""
-    n, index = len(layer), torch.arange(len(layer), device=sums.device)
+    n = len(layer)
     mean = sums.mean() / (n - 1)
     slope = (sums - (n - 1) * mean) / (n - 2)
     offset = slope + mean / 2
     if whole is not None:
-        whole = _centre(whole, offset, index)
+        whole = _centre(whole, offset, _all(sums))
     by_rows = None if features is None else Gram(*features, offset, diagonal - 2 * offset)
-    if whole is None and by_rows is not None:
-        squares = by_rows.squares()
-    else:
-        strips = (
-            _centre(raw(index[i:j]), offset, index[i:j]) if whole is None else whole[i:j]
-            for i, j in spans(n, 1)
-        )
-        squares = torch.cat([strip.square().sum(dim=1).double() for strip in strips])
     level, u = scaled_parts(kind, mean, slope, diagonal)
-    own = float(squares.sum() + u.square().sum() + level**2)
+    found = Pairs(
+        layer.name, kind, raw, whole, bands, float(mean), slope, diagonal, float(level), u, 0.0,
+        by_rows,
+    )  # fmt: skip
+    quadratic = None
+    if bands is not None:
+        entries = bands.squares()
+        rest = entries - _offsets(found, found)
+        # Where most of A is offsets, what is left after taking them away is mostly rounding.
+        quadratic = rest if float(rest) > _TRUSTED * float(entries) else None
+        if quadratic is None:
+            found = replace(found, made=found.whole, bands=None)
+    quadratic = found.squares.sum() if quadratic is None else quadratic
+    own = float(quadratic + u.square().sum() + level**2)
     if not math.isfinite(own):
         raise DegenerateError(
             f"{layer.name} has products of samples that are too large for {layer.values.dtype};"
@@ -254,10 +284,17 @@ def _split(
             f"{layer.name} has no {what} (all its samples are equally alike);"
             " needed at least two distances that differ, so add samples"
         )
-    return Pairs(
-        layer.name, kind, raw, whole, float(mean), slope, diagonal, float(level), u, squares, own,
-        by_rows,
-    )  # fmt: skip
+    return replace(found, own=own)
+
+
+def _offsets(x: Pairs, y: Pairs) -> Tensor:
+    """What c and a have in the product of two matrices without their diagonals."""
+    n = len(x)
+    return 2 * (n - 2) * (x.slope @ y.slope) + n * (n - 1) * x.mean * y.mean
+
+
+def _all(like: Tensor) -> Tensor:
+    return torch.arange(len(like), device=like.device)
 
 
 def _centre(rows: Tensor, offset: Tensor, index: Tensor) -> Tensor:

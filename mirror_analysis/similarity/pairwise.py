@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -57,16 +57,22 @@ class PairwiseMeasure(Measure):
         return first, first if x is y else _invariants(y)
 
     def leading(self, side: Sequence[Pairs]) -> Leading | None:
-        """The strongest eigenvectors of every layer's Q, where all are kept whole."""
-        if any(s.whole is None for s in side):
-            return None
+        """The strongest eigenvectors of every layer's Q."""
         norms = _norms(side)
-        found = [strongest(s.whole, _LEADING) for s in side if s.whole is not None]
+        found = [strongest(_product(s), len(s), _LEADING, like=s.rows(0, 1)) for s in side]
         return Leading(
             _numpy(torch.stack([weights for weights, _ in found]) / norms[:, None]),
             _numpy(torch.stack([vectors for _, vectors in found])),
             _numpy(_vectors(side) / norms[:, None]),
         )
+
+
+def _product(s: Pairs) -> Callable[[Tensor], Tensor]:
+    """Q times a block of vectors."""
+    by_rows = s.gram
+    if not s.kept and by_rows is not None:
+        return by_rows.times
+    return lambda block: torch.cat([s.rows(i, j) @ block for i, j in spans(len(s), 1)])
 
 
 def _norms(side: Sequence[Pairs]) -> Float64[Tensor, " layer"]:
@@ -95,7 +101,7 @@ def _permuted(
     by_rows = grams(x, y)
     if by_rows is not None:
         return torch.stack([gram_moments.products(*by_rows, order) for order in orders])
-    if any(s.whole is None for s in (*x, *y)):
+    if not all(s.kept for s in (*x, *y)):
         for draw, order in enumerate(orders):
             for start, stop in spans(n, len(x) + len(y)):
                 left = torch.stack([s.rows(start, stop).reshape(-1) for s in x])
@@ -149,7 +155,7 @@ def _held(s: Pairs) -> float:
 def _cubes(s: Pairs) -> Tensor:
     """Sum of Q_ij^3; above the limit from evenly spaced rows."""
     n = len(s)
-    if n > (_EXACT_SKEWNESS if s.gram is None or s.whole is not None else EXACT_ROWS):
+    if n > (_EXACT_SKEWNESS if s.gram is None or s.kept else EXACT_ROWS):
         index = torch.linspace(0, n - 1, _PROBES, device=s.u.device).long()
         return s.take(index).double().pow(3).sum() * (n / _PROBES)
     parts = []

@@ -14,7 +14,7 @@ from mirror_analysis.inference.invariants import Invariants
 from mirror_analysis.inference.leading import Leading
 from mirror_analysis.similarity.bases import Basis, whole_basis
 from mirror_analysis.similarity.cca import layers_of, overlap, smaller_ranks, warn_of_overlap
-from mirror_analysis.similarity.measures import Invariance, Layer, Measure
+from mirror_analysis.similarity.measures import EXACT_ROWS, Invariance, Layer, Measure
 from mirror_analysis.similarity.nuclear import fold_sums
 from mirror_analysis.similarity.pairs import Pairs, gram_pairs
 from mirror_analysis.similarity.pairwise import PairwiseMeasure
@@ -108,6 +108,10 @@ class MeanSquaredCCA(Measure):
 
     def values(self, x: Sequence[Projection], y: Sequence[Projection]) -> Tensor:
         """Squared norm of the product of every two bases over the smaller rank."""
+        if len(x[0].layer) > EXACT_ROWS and not x[0].layer.by_rows:
+            # The matrices that the null needs give the products of all cells at once.
+            cosines = _COSINE.values([a.pairs for a in x], [b.pairs for b in y])
+            return cosines * self.factor(x, y)
         cells = [(a.basis.scores.T @ b.basis.scores).square().sum() for a in x for b in y]
         return torch.stack(cells).reshape(len(x), len(y)) / _smaller(x, y)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from mirror_analysis.similarity.preparation import Array, as_matrix
 
 # Rows multiplied in their own type before they are added up in float64.
 _ROWS = 8192
+# Blocks of columns: with three, a third of the products of a symmetric matrix is saved.
+_PARTS = 3
 # As far out as three moments tell a tail.
 _LEAST_P = 1e-6
 
@@ -67,7 +70,7 @@ def stream_linear_cka(
         a, b = _checked(x, y, number, origins)
         if origins is None:
             origins = _Origin.of(a), _Origin.of(b)
-        found = _Moments.of(origins[0].seen(a), origins[1].seen(b))
+        found = _Moments.of(a, b, origins)
         position = number % folds if folds else 0
         if position < len(parts):
             parts[position].add(found)
@@ -131,7 +134,7 @@ class _Origin:
 
     Attributes:
         mean: [1, feature] of the first batch.
-        unit: size of the first batch, so that squares of tiny or huge features stay in range.
+        unit: 1, or the size of a first batch of tiny or huge features, to keep squares in range.
     """
 
     mean: Float[Tensor, "1 feature"]
@@ -140,11 +143,20 @@ class _Origin:
     @staticmethod
     def of(rows: Float[Tensor, "sample feature"]) -> _Origin:
         mean = rows.mean(dim=0, keepdim=True)
-        unit = float((rows - mean).abs().max()) or float(rows.abs().max()) or 1.0
-        return _Origin(mean, unit)
+        size = float((rows - mean).abs().max()) or float(rows.abs().max()) or 1.0
+        return _Origin(mean, 1.0 if 1e-6 < size < 1e6 else size)
 
-    def seen(self, rows: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample feature"]:
-        return (rows - self.mean.to(rows)) / self.unit
+    def augmented(self, rows: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample augmented"]:
+        """Rows from the origin in the unit, then 1, then the squared norm."""
+        width = rows.shape[1]
+        out = torch.empty(len(rows), width + 2, dtype=rows.dtype, device=rows.device)
+        torch.sub(rows, self.mean.to(rows), out=out[:, :width])
+        if self.unit != 1:
+            out[:, :width] /= self.unit
+        out[:, width] = 1
+        torch.linalg.vector_norm(out[:, :width], dim=1, out=out[:, width + 1])
+        out[:, width + 1].square_()
+        return out
 
 
 @dataclass(eq=False)
@@ -164,13 +176,16 @@ class _Moments:
     xy: Float64[Tensor, "x y"]
 
     @staticmethod
-    def of(x: Float[Tensor, "sample x"], y: Float[Tensor, "sample y"]) -> _Moments:
+    def of(
+        x: Float[Tensor, "sample x"], y: Float[Tensor, "sample y"], origins: tuple[_Origin, _Origin]
+    ) -> _Moments:
         out: _Moments | None = None
         for start in range(0, len(x), _ROWS):
-            a, b = _augmented(x[start : start + _ROWS]), _augmented(y[start : start + _ROWS])
+            a = origins[0].augmented(x[start : start + _ROWS])
+            b = origins[1].augmented(y[start : start + _ROWS])
             kind = torch.promote_types(a.dtype, b.dtype)
             xy = (a.to(kind).T @ b.to(kind)).double()
-            part = _Moments(len(a), (a.T @ a).double(), (b.T @ b).double(), xy)
+            part = _Moments(len(a), _own(a), _own(b), xy)
             if out is None:
                 out = part
             else:
@@ -221,9 +236,15 @@ class _Moments:
         return out
 
 
-def _augmented(rows: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample augmented"]:
-    squares = rows.square().sum(dim=1, keepdim=True)
-    return torch.cat([rows, torch.ones_like(squares), squares], dim=1)
+def _own(rows: Float[Tensor, "sample augmented"]) -> Float64[Tensor, "augmented augmented"]:
+    """Products of the columns, each block of them above the diagonal taken once."""
+    width = rows.shape[1]
+    out = torch.empty(width, width, dtype=torch.float64, device=rows.device)
+    edges = [width * part // _PARTS for part in range(_PARTS + 1)]
+    for start, stop in pairwise(edges):
+        out[start:stop, start:] = rows[:, start:stop].T @ rows[:, start:]
+        out[stop:, start:stop] = out[start:stop, stop:].T
+    return out
 
 
 def _inner(n: int, cross: Tensor, x: Tensor, y: Tensor, debiased: bool) -> float:

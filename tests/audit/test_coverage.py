@@ -26,7 +26,7 @@ class Sure(LinearCKA):
 def test_honest_intervals_cover():
     expected, closed = covered("linear_cka", 60, 40, 0)
     assert expected.passed and closed.passed
-    assert "half width over 1.96 sd" in expected.note
+    assert "of the width wanted" in expected.note
 
 
 def test_intervals_that_are_too_narrow_are_a_miss():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mirror_analysis.audit import oracles
+from mirror_analysis.audit.audits import checks_of
 from mirror_analysis.audit.oracles import pair, reference, stacks, value
-from mirror_analysis.audit.running import checks_of
 
 
 def row_of(measure, **settings):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mirror_analysis.audit import running
+from mirror_analysis.audit import audits
 from mirror_analysis.audit.checks import Check, Job, judged, shown
 from mirror_analysis.cli.auditing import wanted
 from mirror_analysis.parallel import serial
@@ -29,7 +29,7 @@ def missed(quick, seed):
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     monkeypatch.setattr("mirror_analysis.cli.auditing.processes", lambda workers: serial())
-    monkeypatch.setattr(running, "AUDITS", {"known": f"{__name__}:right"})
+    monkeypatch.setattr(audits, "AUDITS", {"known": f"{__name__}:right"})
 
 
 def test_all_right_is_0(mirror):
@@ -44,7 +44,7 @@ def test_all_right_is_0(mirror):
 
 
 def test_a_miss_is_1_and_listed(mirror, monkeypatch):
-    monkeypatch.setattr(running, "AUDITS", {"known": f"{__name__}:missed"})
+    monkeypatch.setattr(audits, "AUDITS", {"known": f"{__name__}:missed"})
     shown = mirror("audit", "--quick")
     assert shown.code == 1
     listed = shown.out.split("missed:\n")[1]

@@ -3,7 +3,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from mirror_analysis.errors import UnknownNameError
+from mirror_analysis.errors import DegenerateError, UnknownNameError
 from mirror_analysis.reporting import draw_comparison, style
 from mirror_analysis.reporting.figures.cells import PRINTED, span
 from mirror_analysis.results import Comparison, Score
@@ -102,3 +102,8 @@ def test_says_what_is_wrong():
         UnknownNameError, match="unknown measure 'linear_ckaa'; did you mean 'linear"
     ):
         draw_comparison(comparison(), measures=["linear_ckaa"])
+
+
+def test_an_empty_comparison_is_refused():
+    with pytest.raises(DegenerateError, match="the comparison has no scores; compare with at"):
+        draw_comparison(Comparison(()))

@@ -246,7 +246,7 @@ def test_ranks_are_those_of_a_sort_and_can_be_made_again_by_rows():
     expected = rankdata(distances) - (len(distances) + 1) / 2
     np.testing.assert_array_equal(kept.ranks()[codes], expected)
     ranked = state(RSA(), random_pair(0, n=30)[0])
-    again = pair_ranks.replace(ranked.pairs, whole=None).rows(0, 30)
+    again = pair_ranks.replace(ranked.pairs, made=None).rows(0, 30)
     torch.testing.assert_close(again, ranked.pairs.whole)
 
 

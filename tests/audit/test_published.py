@@ -1,7 +1,7 @@
 """The published points give the published numbers, and altered ones do not."""
 
-from mirror_analysis.audit import correlation
-from mirror_analysis.audit.correlation import points, published
+from mirror_analysis.audit import published as record
+from mirror_analysis.audit.published import points, published
 
 
 def test_the_record_is_whole():
@@ -20,6 +20,6 @@ def test_altered_points_are_misses(monkeypatch):
         x, y = points(panel)
         return x, [y[0] + (1 if panel == "VLA" else 0), *y[1:]]
 
-    monkeypatch.setattr(correlation, "points", altered)
+    monkeypatch.setattr(record, "points", altered)
     missed = {check.name for check in published(0) if check.passed is False}
     assert "VLA: Pearson r" in missed and not any(name.startswith("VLM") for name in missed)

@@ -14,7 +14,7 @@ from mirror_analysis.errors import SmallSampleWarning, UnknownNameError
 from mirror_analysis.parallel import Executor, processes
 
 AUDITS = {
-    "correlation": "mirror_analysis.audit.correlation:jobs",
+    "correlation": "mirror_analysis.audit.published:jobs",
     "coverage": "mirror_analysis.audit.coverage:jobs",
     "deletion": "mirror_analysis.audit.deletion:jobs",
     "identification": "mirror_analysis.audit.identification:jobs",

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from mirror_analysis.audit import AUDITS, run_audit, running
+from mirror_analysis.audit import AUDITS, run_audit
+from mirror_analysis.audit import audits as table
 from mirror_analysis.audit.checks import Job, judged, shown
 from mirror_analysis.errors import DegenerateError, UnknownNameError
 from mirror_analysis.parallel import serial
@@ -37,7 +38,7 @@ def broken(quick, seed):
 def audits(monkeypatch):
     ORDER.clear()
     monkeypatch.setattr(
-        running, "AUDITS", {"first": f"{__name__}:planned", "second": f"{__name__}:broken"}
+        table, "AUDITS", {"first": f"{__name__}:planned", "second": f"{__name__}:broken"}
     )
 
 
@@ -65,7 +66,7 @@ def test_only_some(audits):
 
 @pytest.mark.parametrize("name", AUDITS)
 def test_every_audit_has_jobs_that_can_be_sent(name):
-    quick, full = running._jobs(name, True, 0), running._jobs(name, False, 0)
+    quick, full = table._jobs(name, True, 0), table._jobs(name, False, 0)
     assert quick and len(full) >= len(quick)
     for jobs in (quick, full):
         assert {job.group for job in jobs} == {name}

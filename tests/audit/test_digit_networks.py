@@ -6,7 +6,7 @@ import torch
 
 from mirror_analysis import comparison
 from mirror_analysis.audit import deletion, identification
-from mirror_analysis.audit.networks import digits, train
+from mirror_analysis.audit.digit_networks import digits, train
 
 
 @pytest.fixture(scope="module")
