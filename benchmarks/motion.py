@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mirror_analysis.similarity.motion import POSE, Block, dtw_distances
+from mirror_analysis.similarity.motion.alignment import POSE, Block, dtw_distances
 
 Floats = NDArray[np.float64]
 SQUARED = (Block("all columns", slice(None), "squared", unit="mixed"),)

@@ -11,7 +11,7 @@ from mirror_analysis.errors import DegenerateError, PairingError, UnknownNameErr
 from mirror_analysis.features import FeatureKey, Features, Index
 from mirror_analysis.inference import Estimate
 from mirror_analysis.similarity.measures import DEFAULT
-from mirror_analysis.similarity.neighbors import MutualKNN
+from mirror_analysis.similarity.neighbors.sets import MutualKNN
 
 FEW = {"measures": ["linear_cka"], "draws": 19, "folds": 5}
 

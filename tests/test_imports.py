@@ -1,6 +1,7 @@
 """Imports point down, heavy packages wait until they are needed, modules stay readable."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,18 @@ def test_public_names_are_there():
     assert set(mirror_analysis.__all__) <= set(dir(mirror_analysis))
     with pytest.raises(AttributeError, match=r"has no attribute 'compair'"):
         _ = mirror_analysis.compair
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.name == "__init__.py"], ids=lambda p: p.parent.name
+)
+def test_no_public_name_is_that_of_a_module_beside_it(path):
+    # Importing the module would put it where the public name was.
+    package = ".".join(path.relative_to(PACKAGE.parent).parent.parts)
+    public = getattr(importlib.import_module(package), "_PUBLIC", {})
+    beside = {p.stem for p in path.parent.iterdir() if p.suffix == ".py" or p.is_dir()}
+    assert not set(public) & beside
+    for name in public:
+        assert not isinstance(getattr(importlib.import_module(package), name), type(sys)), (
+            f"{package}.{name} is a module"
+        )

@@ -51,7 +51,7 @@ def streaming(*, x: np.ndarray, y: np.ndarray, rows: int, chunk: int, folds: int
 
 def motion(*, paths: np.ndarray, squared: bool, threads: int) -> Values:
     """All pairs of trajectories, with distances or squared distances of the steps added up."""
-    from mirror_analysis.similarity.motion import Block, dtw_distances
+    from mirror_analysis.similarity.motion.alignment import Block, dtw_distances
 
     blocks = (Block("all", slice(None), "squared", unit="mixed"),) if squared else ()
 

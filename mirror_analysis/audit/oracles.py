@@ -112,7 +112,7 @@ def components() -> list[Check]:
     """How many principal components hold 99 % of the variance."""
     import torch
 
-    from mirror_analysis.similarity.cca import SVCCA
+    from mirror_analysis.similarity.cca.mean import SVCCA
     from mirror_analysis.similarity.measures import Layer
 
     known = reference()["pair"]

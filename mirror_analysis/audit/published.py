@@ -6,7 +6,7 @@ import csv
 from importlib import resources
 
 from mirror_analysis.audit.checks import Check, Job, judged, near, shown
-from mirror_analysis.inference.correlation import correlation
+from mirror_analysis.inference.association import correlation
 
 _GROUP = "correlation"
 # Half of the last digit that was published.

@@ -11,7 +11,7 @@ _PUBLIC = {
     "bootstrap_ratio_interval": "bootstrap",
     "circular_shifts": "permutation",
     "combine_seeds": "jackknife",
-    "correlation": "correlation",
+    "correlation": "association",
     "exact_null": "moments",
     "excess": "estimate",
     "folds": "jackknife",

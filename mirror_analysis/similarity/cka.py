@@ -13,8 +13,8 @@ from torch import Tensor
 from mirror_analysis.errors import DegenerateError
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.measures import Invariance, Layer, of_two
-from mirror_analysis.similarity.pairs import Kind, Pairs, gram_pairs, strip_pairs
-from mirror_analysis.similarity.pairwise import PairwiseMeasure
+from mirror_analysis.similarity.pairwise.measure import PairwiseMeasure
+from mirror_analysis.similarity.pairwise.pairs import Kind, Pairs, gram_pairs, strip_pairs
 from mirror_analysis.similarity.preparation import Array, need_rows, need_variation
 
 # Rows whose distances give the median where there are more samples.

@@ -11,10 +11,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError
-from mirror_analysis.similarity.bases import exact_rows, whole_basis
-from mirror_analysis.similarity.cca import layers_of
+from mirror_analysis.similarity.cca.bases import exact_rows, whole_basis
+from mirror_analysis.similarity.cca.mean import layers_of
+from mirror_analysis.similarity.cca.nuclear import alignment, cross_norms, fold_sums, permuted_norms
 from mirror_analysis.similarity.measures import Invariance, Layer, Measure
-from mirror_analysis.similarity.nuclear import alignment, cross_norms, fold_sums, permuted_norms
 from mirror_analysis.similarity.preparation import Array, need_rows
 
 

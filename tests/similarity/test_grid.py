@@ -17,12 +17,12 @@ from mirror_analysis.similarity import (
     mutual_knn,
     svcca,
 )
-from mirror_analysis.similarity.cca import SVCCA
+from mirror_analysis.similarity.cca.mean import SVCCA
 from mirror_analysis.similarity.cka import RBFCKA, LinearCKA
 from mirror_analysis.similarity.distances import DistanceCorrelation
 from mirror_analysis.similarity.grid import grid
 from mirror_analysis.similarity.measures import load_measure
-from mirror_analysis.similarity.neighbors import MutualKNN
+from mirror_analysis.similarity.neighbors.sets import MutualKNN
 
 module = sys.modules[grid.__module__]
 

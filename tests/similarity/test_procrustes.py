@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror_analysis.errors import DegenerateError, ShapeError
-from mirror_analysis.similarity.cca import canonical_correlations
+from mirror_analysis.similarity.cca.mean import canonical_correlations
 from mirror_analysis.similarity.measures import Layer
 from mirror_analysis.similarity.procrustes import (
     ProcrustesSimilarity,

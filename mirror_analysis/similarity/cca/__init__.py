@@ -1,0 +1,1 @@
+"""Canonical correlations: their mean, mean square, weighted, truncated and shrunk forms."""

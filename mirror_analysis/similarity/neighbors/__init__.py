@@ -1,0 +1,1 @@
+"""Whether the same samples are near one another in both representations."""
