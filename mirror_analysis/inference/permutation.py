@@ -66,7 +66,7 @@ def permutations(
 
 
 def circular_shifts(
-    units: Labels, *, draws: int, seed: int = 0, least: int = 1
+    units: Labels, *, draws: int, seed: int = 0, least: int = 0
 ) -> NDArray[np.int64]:
     """Orders of the rows in which each unit meets itself rotated by a random number of rows.
 
@@ -85,8 +85,9 @@ def circular_shifts(
         units: [row] unit labels, such as episode ids, with the rows of a unit in order of time.
         draws: how many orders.
         seed: of the draw.
-        least: rows the offset is at least, either way round the unit; what is as long as the
-            series stay alike. 0 allows no rotation too, as an exact p needs.
+        least: rows the offset is at least, either way round the unit. With 0 the orders form a
+            group and p is exact for series that close to a circle; with more they do not, and
+            related layers stand out more at the price of a p that is a little too small.
 
     Returns:
         [draw, row] row numbers: row i of one side meets row `[d, i]` of the other, of its unit.
@@ -100,7 +101,7 @@ def circular_shifts(
         Harris 2020 (nonsense correlations: when shifted series are a fair null).
 
     Example:
-        >>> circular_shifts(["a", "a", "b", "b"], draws=1).tolist()
+        >>> circular_shifts(["a", "a", "b", "b"], draws=1, least=1).tolist()
         [[1, 0, 3, 2]]
     """
     units_ = gather_units(units)
