@@ -34,7 +34,7 @@ _HIGHER = ("procrustes_similarity",)
 def jobs(quick: bool, seed: int) -> list[Job]:
     """One job: probes of networks of several seeds."""
     arguments = {
-        "networks": 3 if quick else 5,
+        "networks": 3 if quick else 4,
         "layers": _LAYERS[:2] if quick else _LAYERS,
         "kept": _KEPT[::2] if quick else _KEPT,
         "seed": seed,

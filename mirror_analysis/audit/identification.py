@@ -25,7 +25,7 @@ def jobs(quick: bool, seed: int) -> list[Job]:
     measures = _QUICK if quick else tuple(MEASURES)
     arguments = {
         "measures": tuple(name for name in measures if name in MEASURES),
-        "networks": 2 if quick else 6,
+        "networks": 2 if quick else 4,
         "epochs": 8,
         "seed": seed,
     }

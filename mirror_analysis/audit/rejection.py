@@ -23,9 +23,11 @@ _PERMUTED = ("episodes", "flat", "gaussian", "grouped", "heavy", "shifted", "wid
 # Rows from which a comparison takes moments unasked, and where they are held to it.
 _ROWS = 600
 _LONG = ("gaussian", "heavy", "flat")
-# A test at 5 % is exact with 20 k - 1 orders; those that cost a regression each get the fewest.
+# A test at 5 % is exact with 20 k - 1 orders; those that cost most each get the fewest.
 _DRAWS, _FEW = 99, 19
-_SLOW = frozenset({"linear_predictivity", "orthogonal_predictivity", "pwcca"})
+_SLOW = frozenset(
+    {"knn_edit_similarity", "knn_lcs", "linear_predictivity", "orthogonal_predictivity", "pwcca"}
+)
 # Share neighbours, which are whole numbers: p's come in steps and may reject too seldom.
 _DISCRETE = frozenset(
     {
