@@ -59,7 +59,7 @@ def compare(
             rows of every unit around by a random offset: do the sides agree in time inside units?
         null: "permutation" draws orders; "moments" takes the exact moments over all orders, for
             measures that have them where rows are free to trade places; "auto" takes moments
-            there above 512 rows, where they save minutes, and permutations everywhere else.
+            there above 256 rows, where they save minutes, and permutations everywhere else.
         draws: permutations; 0 for no null.
         folds: groups of units left out in turn for the interval; 0 for none.
         seed: of permutations and folds.

@@ -22,7 +22,6 @@ from mirror_analysis.results import Comparison, Null, Score
 from mirror_analysis.similarity.laws import Law, drawn_law, exact_law
 from mirror_analysis.similarity.measures import (
     DEFAULT,
-    EXACT_ROWS,
     Layer,
     Measure,
     cheaper_by_rows,
@@ -34,6 +33,9 @@ from mirror_analysis.similarity.sides import Side, agree, alike
 Progress = Callable[[int, int], None]
 NullKind = Literal["auto", "moments", "permutation"]
 Exchange = Literal["units", "steps"]
+
+# Up to here orders are drawn in a second or two, and are exact; above, "auto" takes moments.
+_PERMUTED_ROWS = 256
 
 
 def grid(
@@ -79,7 +81,7 @@ def grid(
             sides agree in time inside the units.
         null: "permutation" draws orders; "moments" uses the exact moments over all orders, for
             measures that have them, where rows are units and there are no groups; "auto" takes
-            moments there above 512 rows and permutations everywhere else.
+            moments there above 256 rows and permutations everywhere else.
         draws: permutations; 0 for no null. A measure may take fewer; its scores say so.
         folds: groups of units left out in turn; 0 for no intervals.
         seed: of orders and folds.
@@ -126,7 +128,7 @@ def grid(
             " null at 'auto'"
         )
     exact = free and draws > 0 and null != "permutation"
-    exact = exact and (null == "moments" or rows > EXACT_ROWS)
+    exact = exact and (null == "moments" or rows > _PERMUTED_ROWS)
 
     fold = assign_folds(labels, within=within, count=folds, seed=seed) if folds else None
     folded = None if fold is None else torch.from_numpy(fold).to(device)

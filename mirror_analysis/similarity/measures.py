@@ -45,7 +45,7 @@ MEASURES = {
 """Name of the function -> its class for whole grids."""
 
 EXACT_ROWS = 512
-"""Up to here products in float64, whole matrices and permutations cost little."""
+"""Up to here products in float64 and whole matrices cost little."""
 
 DEFAULT = ("linear_cka", "mutual_knn", "cknna", "mean_squared_cca")
 """What is measured when nothing is chosen: kernels, neighbours twice, and correlations."""
