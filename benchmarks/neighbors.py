@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from mirror_analysis.similarity.measures import Layer, Measure
-from mirror_analysis.similarity.neighbors.sets import CKNNA, MutualKNN, cknna, mutual_knn
+from mirror_analysis.similarity.neighbors.aligned import CKNNA, cknna
+from mirror_analysis.similarity.neighbors.sets import MutualKNN, mutual_knn
 
 K = 10
 FUNCTIONS = {"mutual_knn": mutual_knn, "cknna": cknna}

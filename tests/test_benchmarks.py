@@ -13,7 +13,7 @@ from benchmarks.speed.record import Benchmarks, Check, Growth, Point, Row, Timin
 from benchmarks.speed.running import Aim, judged
 from benchmarks.speed.worker import made, timed
 from mirror_analysis.similarity import linear_cka, mean_squared_cca, mutual_knn, svcca
-from mirror_analysis.similarity.neighbors.sets import cknna
+from mirror_analysis.similarity.neighbors.aligned import cknna
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ ORDER = (
     {"provenance"},
     {"results"},
     {"definitions"},
-    {"features", "catalog", "parallel"},
+    {"features", "catalog", "matrices", "parallel"},
     {"store"},
     {"inference"},
     {"episodes", "models", "similarity", "information"},

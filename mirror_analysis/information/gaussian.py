@@ -12,7 +12,8 @@ from scipy import special
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError, UnknownNameError
-from mirror_analysis.information.inputs import Array, paired_rows, scaled
+from mirror_analysis.information.inputs import paired_rows, scaled
+from mirror_analysis.matrices import Array
 
 _SHRINKAGES = ("none", "ledoit_wolf", "oas")
 

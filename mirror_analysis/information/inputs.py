@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
-import numpy as np
-import torch
 from jaxtyping import Float64
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError
-
-Array: TypeAlias = NDArray[Any] | Tensor
+from mirror_analysis.errors import DegenerateError, ShapeError
+from mirror_analysis.matrices import Array, as_pair
 
 
 def paired_rows(
@@ -25,11 +19,18 @@ def paired_rows(
         DegenerateError: if a value is NaN or infinite, or a representation is constant.
         DeviceError: if they are on two devices.
     """
-    a, b = _rows(x, "x"), _rows(y, "y")
-    if len(a) != len(b):
-        raise ShapeError(f"x has {len(a)} samples but y has {len(b)}; pair() them first")
-    if a.device != b.device:
-        raise DeviceError(f"x is on {a.device} but y on {b.device}; move one to the other's device")
+    a, b = as_pair(x, y)
+    for name, matrix in (("x", a), ("y", b)):
+        if not len(matrix):
+            raise ShapeError(
+                f"{name} has shape {tuple(matrix.shape)}; needed [sample, feature], so pool the"
+                " rest"
+            )
+        if scaled(matrix).shape[1] == 0:
+            raise DegenerateError(
+                f"{name} is constant over its {len(matrix)} samples;"
+                " choose a layer that responds to the input"
+            )
     return a, b
 
 
@@ -42,32 +43,3 @@ def scaled(
     # What is left of a constant column is the rounding of its mean.
     kept = spread > 1e-12 * values.abs().amax(dim=0)
     return centred[:, kept] / spread[kept]
-
-
-def _rows(values: Array, name: str) -> Tensor:
-    if isinstance(values, Tensor):
-        matrix = values.detach()
-    else:
-        array = np.asarray(values)
-        if array.dtype.kind not in "buif":
-            raise ShapeError(f"{name} is of type {array.dtype}; needed real numbers")
-        matrix = torch.from_numpy(np.array(array, dtype=np.float64))
-    if matrix.is_complex():
-        raise ShapeError(f"{name} is of type {matrix.dtype}; needed real numbers")
-    matrix = matrix.double()
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ShapeError(
-            f"{name} has shape {tuple(matrix.shape)}; needed [sample, feature], so pool the rest"
-        )
-    bad = int((~torch.isfinite(matrix)).any(dim=1).sum())
-    if bad:
-        raise DegenerateError(
-            f"{name} holds NaN or infinity in {bad} of {len(matrix)} rows;"
-            " check the model and its input normalisation"
-        )
-    if scaled(matrix).shape[1] == 0:
-        raise DegenerateError(
-            f"{name} is constant over its {len(matrix)} samples;"
-            " choose a layer that responds to the input"
-        )
-    return matrix

@@ -13,7 +13,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError
-from mirror_analysis.information.inputs import Array, paired_rows, scaled
+from mirror_analysis.information.inputs import paired_rows, scaled
+from mirror_analysis.matrices import Array
 
 Counts: TypeAlias = NDArray[np.int64]
 

@@ -13,8 +13,9 @@ from mirror_analysis.inference import folds, jackknife_interval, permutations
 from mirror_analysis.inference import p_value as permutation_p
 from mirror_analysis.inference.units import Labels
 from mirror_analysis.information.gaussian import gaussian_mi
-from mirror_analysis.information.inputs import Array, paired_rows
+from mirror_analysis.information.inputs import paired_rows
 from mirror_analysis.information.ksg import ksg_mi
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Null, Parameter, Score
 
 _ESTIMATORS: dict[str, tuple[Callable[..., float], frozenset[str]]] = {

@@ -18,13 +18,14 @@ from mirror_analysis.information.config import EstimatorConfig
 from mirror_analysis.information.critics import CRITICS
 from mirror_analysis.information.evaluation import Bound
 from mirror_analysis.information.heldout import HeldOut, Judged, divide
-from mirror_analysis.information.inputs import Array, paired_rows
+from mirror_analysis.information.inputs import paired_rows
 from mirror_analysis.information.training import (
     Progress,
     fit_critic,
     score_matrix,
     standardise,
 )
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Null, Parameter, Score
 
 BOUNDS: dict[str, Bound] = {

@@ -15,7 +15,7 @@ _PUBLIC = {
     "SensorimotorAlignment": "motion.alignment",
     "canonical_correlations": "cca.mean",
     "cka_angular_distance": "cka",
-    "cknna": "neighbors.sets",
+    "cknna": "neighbors.aligned",
     "cycle_knn": "neighbors.sets",
     "dissimilarities": "rdm.comparison",
     "distance_correlation": "distances",

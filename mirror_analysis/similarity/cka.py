@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.measures import Invariance, Layer, of_two
 from mirror_analysis.similarity.pairwise.measure import PairwiseMeasure
 from mirror_analysis.similarity.pairwise.pairs import Kind, Pairs, gram_pairs, strip_pairs
-from mirror_analysis.similarity.preparation import Array, need_rows, need_variation
+from mirror_analysis.similarity.preparation import need_rows, need_variation
 
 # Rows whose distances give the median where there are more samples.
 _MEDIAN_ROWS = 2048

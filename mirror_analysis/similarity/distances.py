@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from mirror_analysis.inference.invariants import Invariants
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.measures import Invariance, Layer, of_two
 from mirror_analysis.similarity.pairwise.measure import PairwiseMeasure
 from mirror_analysis.similarity.pairwise.pairs import Pairs, strip_pairs
-from mirror_analysis.similarity.preparation import Array, need_rows, need_variation
+from mirror_analysis.similarity.preparation import need_rows, need_variation
 
 
 def distance_correlation(x: Array, y: Array, *, debiased: bool = True) -> float:

@@ -18,6 +18,7 @@ from mirror_analysis.inference.jackknife import jackknife_interval
 from mirror_analysis.inference.multiplicity import q_values
 from mirror_analysis.inference.permutation import circular_shifts, permutations
 from mirror_analysis.inference.units import Labels
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Comparison, Null, Score
 from mirror_analysis.similarity.laws import Law, drawn_law, exact_law
 from mirror_analysis.similarity.measures import (
@@ -27,7 +28,6 @@ from mirror_analysis.similarity.measures import (
     cheaper_by_rows,
     load_measure,
 )
-from mirror_analysis.similarity.preparation import Array
 from mirror_analysis.similarity.sides import Side, agree, alike
 
 Progress = Callable[[int, int], None]

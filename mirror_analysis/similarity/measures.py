@@ -20,7 +20,7 @@ Invariance = Literal["rotation", "scale", "shift", "linear"]
 T = TypeVar("T")
 
 MEASURES = {
-    "cknna": "mirror_analysis.similarity.neighbors.sets:CKNNA",
+    "cknna": "mirror_analysis.similarity.neighbors.aligned:CKNNA",
     "cycle_knn": "mirror_analysis.similarity.neighbors.sets:CycleKNN",
     "distance_correlation": "mirror_analysis.similarity.distances:DistanceCorrelation",
     "knn_edit_similarity": "mirror_analysis.similarity.neighbors.lists:KNNEdit",
@@ -221,6 +221,20 @@ def load_measure(name: str | Measure) -> Measure:
     return getattr(importlib.import_module(module), attribute)()
 
 
+def layers_of(x: Any, y: Any) -> tuple[Layer, Layer]:
+    """Two arrays of the same samples as layers, in the type the grid would hold them in.
+
+    Raises:
+        ShapeError: if one has not two axes, or the sample counts differ.
+        DegenerateError: if a value is NaN or infinite.
+        DeviceError: if they are on two devices.
+    """
+    from mirror_analysis.matrices import as_pair
+
+    a, b = as_pair(x, y, dtype=None)
+    return Layer("x", a), Layer("y", b)
+
+
 def of_two(measure: Measure, x: Any, y: Any) -> float:
     """One measure of two arrays, in float64.
 
@@ -234,7 +248,7 @@ def of_two(measure: Measure, x: Any, y: Any) -> float:
         DegenerateError: if a value is not finite, or the measure is not defined.
         DeviceError: if they are on two devices.
     """
-    from mirror_analysis.similarity.preparation import as_pair
+    from mirror_analysis.matrices import as_pair
 
     a, b = as_pair(x, y)
     rows = cheaper_by_rows(len(a), [a.shape[1]], [b.shape[1]])

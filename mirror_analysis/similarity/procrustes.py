@@ -11,11 +11,11 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError
+from mirror_analysis.matrices import Array
 from mirror_analysis.similarity.cca.bases import exact_rows, whole_basis
-from mirror_analysis.similarity.cca.mean import layers_of
 from mirror_analysis.similarity.cca.nuclear import alignment, cross_norms, fold_sums, permuted_norms
-from mirror_analysis.similarity.measures import Invariance, Layer, Measure
-from mirror_analysis.similarity.preparation import Array, need_rows
+from mirror_analysis.similarity.measures import Invariance, Layer, Measure, layers_of
+from mirror_analysis.similarity.preparation import need_rows
 
 
 def procrustes_similarity(x: Array, y: Array) -> float:

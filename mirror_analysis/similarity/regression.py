@@ -14,12 +14,12 @@ from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError, ShapeError, UnknownNameError
 from mirror_analysis.inference.units import Labels, gather_units
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.cca.bases import exact_rows, whole_basis
-from mirror_analysis.similarity.cca.mean import layers_of
 from mirror_analysis.similarity.cca.nuclear import fold_sums
-from mirror_analysis.similarity.measures import Invariance, Layer, Measure
-from mirror_analysis.similarity.preparation import Array, need_rows
+from mirror_analysis.similarity.measures import Invariance, Layer, Measure, layers_of
+from mirror_analysis.similarity.preparation import need_rows
 
 _DIRECTIONS = ("mean", "x_to_y", "y_to_x")
 

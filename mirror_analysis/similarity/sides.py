@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError
+from mirror_analysis.matrices import Array, as_matrix
 from mirror_analysis.similarity.measures import EXACT_ROWS, Layer
-from mirror_analysis.similarity.preparation import Array, as_matrix, residual
+from mirror_analysis.similarity.preparation import residual
 
 
 @dataclass(frozen=True, eq=False)

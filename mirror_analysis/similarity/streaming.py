@@ -16,8 +16,8 @@ from torch import Tensor
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError
 from mirror_analysis.inference.jackknife import jackknife_interval
 from mirror_analysis.inference.pearson import upper_tail
+from mirror_analysis.matrices import Array, as_matrix
 from mirror_analysis.results import Null, Score
-from mirror_analysis.similarity.preparation import Array, as_matrix
 
 # Rows multiplied in their own type before they are added up in float64.
 _ROWS = 8192

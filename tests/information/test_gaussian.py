@@ -160,11 +160,12 @@ def test_says_what_is_wrong_with_the_input():
 def paired_on_two_devices(x, y):
     from unittest import mock
 
-    from mirror_analysis.information import inputs
+    from mirror_analysis import matrices
+    from mirror_analysis.information.inputs import paired_rows
 
     there = torch.empty(y.shape, dtype=torch.float64, device="meta")
-    with mock.patch.object(inputs, "_rows", side_effect=[torch.tensor(x), there]):
-        inputs.paired_rows(x, y)
+    with mock.patch.object(matrices, "as_matrix", side_effect=[torch.tensor(x), there]):
+        paired_rows(x, y)
 
 
 @pytest.mark.gpu

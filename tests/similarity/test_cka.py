@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mirror_analysis import matrices
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError
-from mirror_analysis.similarity import linear_cka, preparation
+from mirror_analysis.similarity import linear_cka
 from mirror_analysis.similarity.cka import (
     RBFCKA,
     RV,
@@ -253,12 +254,12 @@ def test_says_what_is_wrong():
 
 def test_two_devices_are_refused(monkeypatch):
     # No second device is at hand, so a tensor without data stands in for one.
-    original = preparation.as_matrix
+    original = matrices.as_matrix
 
     def as_matrix(values, *, name, dtype=None):
         return original(values, name=name, dtype=dtype).to("meta" if name == "x" else "cpu")
 
-    monkeypatch.setattr(preparation, "as_matrix", as_matrix)
+    monkeypatch.setattr(matrices, "as_matrix", as_matrix)
     x, y = random_pair(6)
     with pytest.raises(DeviceError, match="x is on meta but y on cpu; move one"):
         linear_cka(x, y)

@@ -8,7 +8,8 @@ from mirror_analysis.errors import DegenerateError, UnknownNameError
 from mirror_analysis.similarity import DEFAULT, MEASURES, load_measure
 from mirror_analysis.similarity.cka import LinearCKA
 from mirror_analysis.similarity.measures import Layer, Measure
-from mirror_analysis.similarity.neighbors.sets import CKNNA, MutualKNN
+from mirror_analysis.similarity.neighbors.aligned import CKNNA
+from mirror_analysis.similarity.neighbors.sets import MutualKNN
 from mirror_analysis.testing import check_measure
 
 

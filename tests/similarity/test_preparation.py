@@ -6,13 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError
-from mirror_analysis.similarity.preparation import (
-    as_matrix,
-    as_pair,
-    need_rows,
-    need_variation,
-    residual,
-)
+from mirror_analysis.matrices import as_matrix, as_pair
+from mirror_analysis.similarity.preparation import need_rows, need_variation, residual
 
 
 def values(seed=0, n=6, d=3):

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError, SmallSampleWarning
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.cca.bases import (
     Basis,
@@ -25,10 +26,11 @@ from mirror_analysis.similarity.cca.nuclear import (
     cross_norms,
     fold_sums,
     permuted_norms,
+    smaller_ranks,
 )
 from mirror_analysis.similarity.cca.truncation import Truncated, replicates, truncate
-from mirror_analysis.similarity.measures import Invariance, Layer, Measure
-from mirror_analysis.similarity.preparation import Array, as_matrix, as_pair, need_rows
+from mirror_analysis.similarity.measures import Invariance, Layer, Measure, layers_of
+from mirror_analysis.similarity.preparation import need_rows
 
 
 def canonical_correlations(x: Array, y: Array) -> Float64[Tensor, " component"]:
@@ -138,18 +140,6 @@ def svcca(x: Array, y: Array, *, variance: float = 0.99, dimensions: int | None 
     return _of_arrays(SVCCA(variance, dimensions=dimensions), x, y)
 
 
-def layers_of(x: Array, y: Array) -> tuple[Layer, Layer]:
-    """Two arrays of the same samples as layers, in the type the grid would hold them in.
-
-    Raises:
-        ShapeError: if one has not two axes, or the sample counts differ.
-        DegenerateError: if a value is NaN or infinite.
-        DeviceError: if they are on two devices.
-    """
-    as_pair(x, y)
-    return Layer("x", as_matrix(x, name="x")), Layer("y", as_matrix(y, name="y"))
-
-
 def bases_of(x: Array, y: Array, measure: Canonical) -> tuple[Basis, Basis]:
     """What a measure prepares of two arrays.
 
@@ -215,7 +205,8 @@ class Canonical(Measure):
 
     def values(self, x: Sequence[Basis], y: Sequence[Basis]) -> Tensor:
         """Mean singular value of the product of every two bases, [x layer, y layer]."""
-        return (cross_norms(_scores(x), _scores(y)) / smaller_ranks(x, y)).clamp(max=1)
+        left, right = _scores(x), _scores(y)
+        return (cross_norms(left, right) / smaller_ranks(left, right)).clamp(max=1)
 
     def note(self, x: Basis, y: Basis) -> str:
         """Says how many correlations are 1 whatever the data."""
@@ -223,8 +214,9 @@ class Canonical(Measure):
 
     def null(self, x: Sequence[Basis], y: Sequence[Basis], permutations: Tensor) -> Tensor:
         """The same with the rows of every y permuted, [draw, x layer, y layer]."""
-        norms = permuted_norms(_scores(x), _scores(y), permutations)
-        return (norms / smaller_ranks(x, y)).clamp(max=1)
+        left, right = _scores(x), _scores(y)
+        norms = permuted_norms(left, right, permutations)
+        return (norms / smaller_ranks(left, right)).clamp(max=1)
 
     def leave_out(self, x: Sequence[Basis], y: Sequence[Basis], folds: Tensor) -> Tensor:
         """The mean without each fold, to first order, [fold, x layer, y layer]."""
@@ -360,14 +352,3 @@ def _empty(folds: Tensor, x: Sequence[Basis], y: Sequence[Basis]) -> Tensor:
 
 def _scores(bases: Sequence[Basis]) -> list[Tensor]:
     return [basis.scores for basis in bases]
-
-
-def smaller_ranks(x: Sequence[Basis], y: Sequence[Basis]) -> Float64[Tensor, "x y"]:
-    """The smaller number of components of every two bases.
-
-    Args:
-        x: bases of the layers of one side.
-        y: bases of the layers of the other.
-    """
-    sizes = [[min(a.scores.shape[1], b.scores.shape[1]) for b in y] for a in x]
-    return torch.tensor(sizes, dtype=torch.float64, device=x[0].scores.device)

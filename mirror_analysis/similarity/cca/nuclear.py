@@ -79,6 +79,19 @@ def permuted_norms(
     return out
 
 
+def smaller_ranks(
+    x: Sequence[Float64[Tensor, "sample _"]], y: Sequence[Float64[Tensor, "sample _"]]
+) -> Float64[Tensor, "x y"]:
+    """The smaller number of components of every two.
+
+    Args:
+        x: [sample, component] per layer.
+        y: [sample, component] per layer.
+    """
+    sizes = [[min(a.shape[1], b.shape[1]) for b in y] for a in x]
+    return torch.tensor(sizes, dtype=torch.float64, device=x[0].device)
+
+
 @dataclass(frozen=True, eq=False)
 class Alignment:
     """What the samples of two sides do to the nuclear norm of x' y = U S V'.

@@ -11,12 +11,18 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.cca.bases import whole_basis
-from mirror_analysis.similarity.cca.mean import layers_of
-from mirror_analysis.similarity.cca.nuclear import alignment, cross_norms, fold_sums, permuted_norms
-from mirror_analysis.similarity.measures import Invariance, Layer, Measure
-from mirror_analysis.similarity.preparation import Array, need_rows
+from mirror_analysis.similarity.cca.nuclear import (
+    alignment,
+    cross_norms,
+    fold_sums,
+    permuted_norms,
+    smaller_ranks,
+)
+from mirror_analysis.similarity.measures import Invariance, Layer, Measure, layers_of
+from mirror_analysis.similarity.preparation import need_rows
 
 
 def ridge_cca(x: Array, y: Array, *, relative_ridge: float = 0.1) -> float:
@@ -115,11 +121,13 @@ class RidgeCCA(Measure):
 
     def values(self, x: Sequence[Shrunk], y: Sequence[Shrunk]) -> Tensor:
         """Mean singular value of the product of every two layers, [x layer, y layer]."""
-        return cross_norms(_scores(x), _scores(y)) / _smaller(x, y)
+        left, right = _scores(x), _scores(y)
+        return cross_norms(left, right) / smaller_ranks(left, right)
 
     def null(self, x: Sequence[Shrunk], y: Sequence[Shrunk], permutations: Tensor) -> Tensor:
         """The same with the rows of every y permuted, [draw, x layer, y layer]."""
-        return permuted_norms(_scores(x), _scores(y), permutations) / _smaller(x, y)
+        left, right = _scores(x), _scores(y)
+        return permuted_norms(left, right, permutations) / smaller_ranks(left, right)
 
     def leave_out(self, x: Sequence[Shrunk], y: Sequence[Shrunk], folds: Tensor) -> Tensor:
         """The mean without each fold, to first order, [fold, x layer, y layer]."""
@@ -141,9 +149,3 @@ class RidgeCCA(Measure):
 
 def _scores(states: Sequence[Shrunk]) -> list[Tensor]:
     return [state.scores for state in states]
-
-
-def _smaller(x: Sequence[Shrunk], y: Sequence[Shrunk]) -> Tensor:
-    """The smaller rank of every two, [x layer, y layer]."""
-    sizes = [[min(a.scores.shape[1], b.scores.shape[1]) for b in y] for a in x]
-    return torch.tensor(sizes, dtype=torch.float64, device=x[0].scores.device)

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from mirror_analysis.inference.invariants import Invariants
 from mirror_analysis.inference.leading import Leading
+from mirror_analysis.matrices import Array
 from mirror_analysis.similarity.cca.bases import Basis, whole_basis
-from mirror_analysis.similarity.cca.mean import layers_of, overlap, smaller_ranks, warn_of_overlap
-from mirror_analysis.similarity.cca.nuclear import fold_sums
-from mirror_analysis.similarity.measures import EXACT_ROWS, Invariance, Layer, Measure
-from mirror_analysis.similarity.pairwise.measure import PairwiseMeasure
+from mirror_analysis.similarity.cca.mean import overlap, warn_of_overlap
+from mirror_analysis.similarity.cca.nuclear import fold_sums, smaller_ranks
+from mirror_analysis.similarity.cka import RV
+from mirror_analysis.similarity.measures import EXACT_ROWS, Invariance, Layer, Measure, layers_of
 from mirror_analysis.similarity.pairwise.pairs import Pairs, gram_pairs
-from mirror_analysis.similarity.preparation import Array, need_rows
+from mirror_analysis.similarity.preparation import need_rows
 
 
 def mean_squared_cca(x: Array, y: Array) -> float:
@@ -156,19 +157,8 @@ class MeanSquaredCCA(Measure):
         return overlap(x.basis, y.basis)
 
 
-class _Cosine(PairwiseMeasure):
-    """Cosine of two matrices that are prepared already."""
-
-    name: ClassVar[str] = "cosine"
-    lowest: ClassVar[float] = 0.0
-    invariances: ClassVar[frozenset[Invariance]] = frozenset()
-
-    def prepare(self, layer: Layer) -> Pairs:
-        """The Gram of the rows as they are."""
-        return gram_pairs(layer.centred, layer, kind="biased")
-
-
-_COSINE = _Cosine()
+# The cosine of two projections is the RV coefficient of their bases.
+_COSINE = RV()
 
 
 def _ranks(side: Sequence[Projection]) -> Tensor:
@@ -177,4 +167,4 @@ def _ranks(side: Sequence[Projection]) -> Tensor:
 
 
 def _smaller(x: Sequence[Projection], y: Sequence[Projection]) -> Tensor:
-    return smaller_ranks([a.basis for a in x], [b.basis for b in y])
+    return smaller_ranks([a.basis.scores for a in x], [b.basis.scores for b in y])

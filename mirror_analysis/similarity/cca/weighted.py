@@ -12,11 +12,12 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from mirror_analysis.errors import UnknownNameError
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.cca.bases import Basis, exact_rows, whole_basis
-from mirror_analysis.similarity.cca.mean import layers_of, overlap, warn_of_overlap
-from mirror_analysis.similarity.measures import Invariance, Layer, Measure
-from mirror_analysis.similarity.preparation import Array, need_rows
+from mirror_analysis.similarity.cca.mean import overlap, warn_of_overlap
+from mirror_analysis.similarity.measures import Invariance, Layer, Measure, layers_of
+from mirror_analysis.similarity.preparation import need_rows
 
 _SIDES = ("x", "y")
 

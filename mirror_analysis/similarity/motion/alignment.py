@@ -16,12 +16,15 @@ from mirror_analysis.inference.jackknife import folds as assign_folds
 from mirror_analysis.inference.jackknife import jackknife_interval
 from mirror_analysis.inference.permutation import p_value, permutations
 from mirror_analysis.inference.units import Labels
+from mirror_analysis.matrices import Array, as_matrix
 from mirror_analysis.results import Interval, Null, Parameter, Score
 from mirror_analysis.similarity.measures import Invariance, Layer, Measure
 from mirror_analysis.similarity.motion.dtw import MotionKernel, dtw_distances
 from mirror_analysis.similarity.motion.trajectories import MIXED, POSE, Block, Trajectories, unpad
-from mirror_analysis.similarity.neighbors.sets import CKNNA, MutualKNN, Neighbors
-from mirror_analysis.similarity.preparation import Array, as_matrix, need_rows
+from mirror_analysis.similarity.neighbors.aligned import CKNNA
+from mirror_analysis.similarity.neighbors.nearest import Neighbors
+from mirror_analysis.similarity.neighbors.sets import MutualKNN
+from mirror_analysis.similarity.preparation import need_rows
 
 __all__ = [
     "MIXED",

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError, UnknownNameError
-from mirror_analysis.similarity.preparation import Array
+from mirror_analysis.matrices import Array
 
 Kind = Literal["vector", "squared", "rotation"]
 Trajectories: TypeAlias = Sequence[Array] | Array

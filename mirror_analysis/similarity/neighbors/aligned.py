@@ -11,12 +11,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError, UnknownNameError
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.measures import Layer
 from mirror_analysis.similarity.neighbors.nearest import Neighbors
 from mirror_analysis.similarity.neighbors.overlap import NeighborMeasure, neighbors_of, of_arrays
 from mirror_analysis.similarity.neighbors.shared_edges import SharedEdges
-from mirror_analysis.similarity.preparation import Array, need_rows
+from mirror_analysis.similarity.preparation import need_rows
 
 # "reciprocal" or "elementwise"; anything else is refused in words.
 Form: TypeAlias = str

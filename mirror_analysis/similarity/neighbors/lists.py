@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from mirror_analysis.matrices import Array
 from mirror_analysis.similarity.neighbors.nearest import Metric, Neighbors
 from mirror_analysis.similarity.neighbors.overlap import NeighborMeasure, of_arrays, weights
 from mirror_analysis.similarity.neighbors.shared_edges import Edges, SharedEdges
-from mirror_analysis.similarity.preparation import Array
 
 # Neighbours this near to one another stand side by side in the list.
 _TIE = 1e-12

@@ -12,22 +12,17 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError, UnknownNameError
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
-from mirror_analysis.similarity.measures import Invariance, Layer, Measure
+from mirror_analysis.similarity.measures import Invariance, Layer, Measure, layers_of
 from mirror_analysis.similarity.neighbors.nearest import Metric, Neighbors, nearest, without
 from mirror_analysis.similarity.neighbors.shared_edges import SharedEdges
-from mirror_analysis.similarity.preparation import Array, as_matrix, need_rows, need_variation
-from mirror_analysis.similarity.sides import Side, agree
-
-# A spread this small a part of the size is rounding.
-_ROUNDING = {torch.float32: 1e-7, torch.float64: 1e-13}
+from mirror_analysis.similarity.preparation import ROUNDING, need_rows, need_variation
 
 
 def of_arrays(measure: Measure, x: Array, y: Array) -> float:
     """A measure of two arrays, float32 as it comes."""
-    rows = {name: as_matrix(v, name=name) for name, v in (("x", x), ("y", y))}
-    agree([Side(name, {"": v}) for name, v in rows.items()])
-    states = [measure.prepare(Layer(name, v)) for name, v in rows.items()]
+    states = [measure.prepare(layer) for layer in layers_of(x, y)]
     return float(measure.values(states[:1], states[1:])[0, 0])
 
 
@@ -46,7 +41,7 @@ def neighbors_of(layer: Layer, k: int, *, metric: Metric, centred: bool, measure
     need_rows(len(layer), k + 2, measure=measure)
     low, high = torch.aminmax(layer.values, dim=0)
     size = torch.maximum(high.abs(), low.abs())
-    if not bool((high - low > 4 * _ROUNDING[layer.values.dtype] * size).any()):
+    if not bool((high - low > 4 * ROUNDING[layer.values.dtype] * size).any()):
         need_variation(layer.centred, name=layer.name)
     # Distances do not depend on the mean.
     centred = centred and metric == "cosine"
@@ -153,7 +148,7 @@ def constant_without(neighbors: Neighbors, folds: Tensor) -> Tensor:
     """[fold] whether all samples are the same without that fold."""
     assert neighbors.ranked is not None
     values = neighbors.ranked.points.values
-    size = 4 * _ROUNDING[values.dtype] * values.abs().amax(dim=0)
+    size = 4 * ROUNDING[values.dtype] * values.abs().amax(dim=0)
     count = int(folds.max()) + 1
     # Whichever fold goes, one of two samples of different folds stays.
     anchors = [0, int((folds != folds[0]).nonzero()[0])]

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mirror_analysis.matrices import Array
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.measures import Invariance, Layer, Measure
 from mirror_analysis.similarity.neighbors.nearest import Metric, Neighbors, Points, without
 from mirror_analysis.similarity.neighbors.overlap import constant_without, neighbors_of, of_arrays
 from mirror_analysis.similarity.neighbors.shared_edges import Edges
-from mirror_analysis.similarity.preparation import Array
 
 # Entries of a block of ranks.
 _TILE = 1 << 21

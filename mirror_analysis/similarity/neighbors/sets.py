@@ -11,24 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from mirror_analysis.similarity.neighbors.aligned import CKNNA, cknna
-from mirror_analysis.similarity.neighbors.nearest import Metric, Neighbors, nearest
+from mirror_analysis.matrices import Array
+from mirror_analysis.similarity.neighbors.nearest import Metric, Neighbors
 from mirror_analysis.similarity.neighbors.overlap import NeighborMeasure, of_arrays, weights
 from mirror_analysis.similarity.neighbors.shared_edges import SharedEdges
-from mirror_analysis.similarity.preparation import Array
-
-__all__ = [
-    "CKNNA",
-    "CycleKNN",
-    "KNNJaccard",
-    "MutualKNN",
-    "Neighbors",
-    "cknna",
-    "cycle_knn",
-    "knn_jaccard",
-    "mutual_knn",
-    "nearest",
-]
 
 
 def mutual_knn(

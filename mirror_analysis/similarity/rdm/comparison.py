@@ -13,11 +13,12 @@ from torch import Tensor
 from mirror_analysis.errors import DegenerateError, UnknownNameError
 from mirror_analysis.inference.leading import Leading
 from mirror_analysis.inference.moments import Invariants
+from mirror_analysis.matrices import Array, as_matrix
 from mirror_analysis.results import Parameter
 from mirror_analysis.similarity.measures import Invariance, Layer, of_two
 from mirror_analysis.similarity.pairwise.measure import PairwiseMeasure
 from mirror_analysis.similarity.pairwise.pairs import Kind, strip_pairs
-from mirror_analysis.similarity.preparation import Array, as_matrix, need_rows
+from mirror_analysis.similarity.preparation import need_rows
 from mirror_analysis.similarity.rdm.distances import Distance, points
 from mirror_analysis.similarity.rdm.ranks import leave_out_ranks, order, ranked
 

@@ -15,7 +15,8 @@ from mirror_analysis.similarity.motion.alignment import (
 )
 from mirror_analysis.similarity.motion.dtw import MotionKernel
 from mirror_analysis.similarity.motion.trajectories import POSE
-from mirror_analysis.similarity.neighbors.sets import MutualKNN, nearest
+from mirror_analysis.similarity.neighbors.nearest import nearest
+from mirror_analysis.similarity.neighbors.sets import MutualKNN
 from mirror_analysis.testing import check_measure
 
 

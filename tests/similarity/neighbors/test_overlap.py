@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mirror_analysis.errors import DegenerateError, UnknownNameError
 from mirror_analysis.similarity.measures import Layer
+from mirror_analysis.similarity.neighbors.aligned import CKNNA, cknna
 from mirror_analysis.similarity.neighbors.lists import (
     KNNEdit,
     KNNSubsequence,
@@ -17,11 +18,9 @@ from mirror_analysis.similarity.neighbors.lists import (
 )
 from mirror_analysis.similarity.neighbors.ranks import KNNRank, knn_rank_similarity
 from mirror_analysis.similarity.neighbors.sets import (
-    CKNNA,
     CycleKNN,
     KNNJaccard,
     MutualKNN,
-    cknna,
     cycle_knn,
     knn_jaccard,
     mutual_knn,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mirror_analysis.errors import DegenerateError, ShapeError
 from mirror_analysis.similarity import cknna, cycle_knn, knn_jaccard, mutual_knn
 from mirror_analysis.similarity.measures import Layer
-from mirror_analysis.similarity.neighbors.sets import CKNNA, KNNJaccard, MutualKNN
+from mirror_analysis.similarity.neighbors.aligned import CKNNA
+from mirror_analysis.similarity.neighbors.sets import KNNJaccard, MutualKNN
 
 
 def random_pair(seed, n=25, d=6, e=4):
