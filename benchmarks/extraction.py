@@ -1,10 +1,12 @@
-"""What recording layers costs beside the forward pass, and the store beside its bytes.
+"""What extraction costs beside the forward pass, and the store beside its bytes.
 
     python -m benchmarks.extraction
 
-Times are processor seconds, the least of several rounds in which both sides take turns; the
-store is timed by the clock. The floor of the store is the same number of bytes written to one
-file with one fsync, or read from it.
+Times are the least of several rounds in which both sides take turns. `models` sets a whole
+`extract` of every layer (pictures decoded, prepared, run, pooled, labelled) beside a loop that
+prepares and runs the same batches and keeps nothing, by the clock and in processor seconds; `hooks`
+is recording alone, in processor seconds; the store is timed by the clock. The floor of the store is
+the same number of bytes written to one file with one fsync, or read from it.
 """
 
 from __future__ import annotations
@@ -21,10 +23,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from mirror_analysis.episodes import Episodes
+from mirror_analysis.extraction import _batches, _Loaded, extract
+from mirror_analysis.files.safetensors import write_safetensors
+from mirror_analysis.models import load_model
 from mirror_analysis.models.hooks import record
-from mirror_analysis.models.model import LayerInfo
+from mirror_analysis.models.model import LayerInfo, Model
 from mirror_analysis.models.pooling import Pooling
 from mirror_analysis.store import FeatureStore, StackKey
+from mirror_analysis.streams import resolve
+from mirror_analysis.testing import made_up
 
 BLOCKS, WIDTH, TOKENS = 12, 384, 197
 
@@ -65,6 +73,65 @@ def hooks(rounds: int) -> dict[str, float]:
         "recorded_to_plain": recorded_s / plain_s,
         "recorded_to_empty_hooks": recorded_s / hooked_s,
     }
+
+
+def models(rounds: int) -> dict[str, dict[str, float]]:
+    """Extraction of every layer beside the bare forward pass, for models of several sizes."""
+    found = {}
+    for name, (model, pixels, frames) in _models().items():
+        episodes = made_up(model.needs, count=4, pixels=pixels, frames=frames)
+
+        def bare(model: Model = model, episodes: Episodes = episodes) -> None:
+            wires = resolve(model.name, model.needs, episodes.streams)
+            with torch.inference_mode():
+                # The same batches that `extract` makes.
+                for batch in _batches([len(e.steps) for e in episodes], None):
+                    model.forward_batch([_Loaded.of(episodes[i], wires) for i in batch])
+
+        def whole(model: Model = model, episodes: Episodes = episodes) -> None:
+            extract(model, episodes)
+
+        bare_s, whole_s = _alternate(bare, whole, rounds=rounds, clock=time.perf_counter)
+        bare_cpu, whole_cpu = _alternate(bare, whole, rounds=rounds, clock=time.process_time)
+        found[name] = {
+            "layers": len(model.layers()),
+            "frames": len(episodes) * frames,
+            "bare_s": bare_s,
+            "extract_s": whole_s,
+            "extract_to_bare": whole_s / bare_s,
+            "extract_to_bare_processor": whole_cpu / bare_cpu,
+        }
+    return found
+
+
+def _models() -> dict[str, tuple[Model, tuple[int, int], int]]:
+    """Name -> model, size of the pictures, frames of an episode."""
+    import timm
+
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        _vit(Path(folder) / "vit")
+        vit = load_model(Path(folder) / "vit")
+        network = timm.create_model("resnet50")
+        config = {"architecture": "resnet50", "num_classes": 1000}
+        (Path(folder) / "resnet").mkdir()
+        (Path(folder) / "resnet" / "config.json").write_text(
+            json.dumps({**config, "pretrained_cfg": network.pretrained_cfg}, default=str)
+        )
+        write_safetensors(Path(folder) / "resnet" / "model.safetensors", dict(network.state_dict()))
+        resnet = load_model(Path(folder) / "resnet")
+    return {
+        "ViT-B/16, 224 px": (vit, (224, 224), 4),
+        "ResNet-50, 224 px": (resnet, (224, 224), 4),
+        "reference observation, 64 px": (load_model("reference-observation-s0"), (64, 64), 16),
+        "reference execution, 64 px": (load_model("reference-execution-s0"), (64, 64), 16),
+    }
+
+
+def _vit(folder: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    ViTModel(ViTConfig()).save_pretrained(folder)
 
 
 def store(rows: int, layers: int, width: int, batch: int, rounds: int) -> dict[str, float]:
@@ -139,6 +206,7 @@ def main() -> None:
     a = parser.parse_args()
     torch.set_num_threads(1)
     found = {
+        "models": models(a.rounds),
         "hooks": hooks(a.rounds),
         "store": store(a.rows, a.layers, a.width, a.batch, a.rounds),
     }

@@ -5,14 +5,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, get_origin, overload
 
 import msgspec
 
 from mirror_analysis.definitions import (
+    PUBLIC_PLACES,
     CheckpointDefinition,
     Definition,
     ProbeDefinition,
+    PublicCheckpoint,
     StudyDefinition,
 )
 from mirror_analysis.errors import (
@@ -29,6 +31,7 @@ __all__ = [
     "CheckpointDefinition",
     "Definition",
     "ProbeDefinition",
+    "PublicCheckpoint",
     "StudyDefinition",
     "definition",
     "definitions",
@@ -80,7 +83,7 @@ def names(kind: str, include: Sequence[Path] = ()) -> list[str]:
 @overload
 def definitions(
     kind: Literal["checkpoints"], include: Sequence[Path] = ()
-) -> dict[str, CheckpointDefinition]: ...
+) -> dict[str, CheckpointDefinition | PublicCheckpoint]: ...
 @overload
 def definitions(
     kind: Literal["probes"], include: Sequence[Path] = ()
@@ -111,7 +114,7 @@ def definitions(kind: str, include: Sequence[Path] = ()) -> dict[str, Any]:
 @overload
 def definition(
     kind: Literal["checkpoints"], name: str, include: Sequence[Path] = ()
-) -> CheckpointDefinition: ...
+) -> CheckpointDefinition | PublicCheckpoint: ...
 @overload
 def definition(
     kind: Literal["probes"], name: str, include: Sequence[Path] = ()
@@ -145,6 +148,11 @@ def weights(name: str, include: Sequence[Path] = ()) -> Path:
     """
     path = _file("checkpoints", name, include)
     checkpoint = definition("checkpoints", name, include)
+    if isinstance(checkpoint, PublicCheckpoint):
+        raise MissingFileError(
+            f"weights of checkpoint '{name}' are not bundled; they are published at"
+            f" {checkpoint.place}, from where `mirror inspect {name}` fetches them"
+        )
     if not checkpoint.file:
         raise MissingFileError(
             f"weights of checkpoint '{name}' are not bundled; make them: {checkpoint.source}"
@@ -271,7 +279,7 @@ def _load(kind: str, path: Path) -> tuple[Definition | None, list[str]]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return None, [f"cannot be read as TOML: {error}; mend the file"]
-    schema = _SCHEMAS[kind]
+    schema = _schema(kind, table)
     problems = list(_problems(table, schema, ""))
     if table.get("name", path.stem) != path.stem:
         problems.append(f"key 'name' is '{table['name']}'; needed '{path.stem}', the file's name")
@@ -281,6 +289,12 @@ def _load(kind: str, path: Path) -> tuple[Definition | None, list[str]]:
     if isinstance(found, StudyDefinition):
         problems = list(_problems(_quick_table(found), schema, "quick."))
     return (None, problems) if problems else (found, [])
+
+
+def _schema(kind: str, table: dict[str, Any]) -> type[Definition]:
+    if kind == "checkpoints" and any(key in table for key in PUBLIC_PLACES):
+        return PublicCheckpoint
+    return _SCHEMAS[kind]
 
 
 def _quick_table(study: StudyDefinition) -> dict[str, Any]:
@@ -306,10 +320,11 @@ def _problems(table: dict[str, Any], schema: type[msgspec.Struct], prefix: str) 
             if field.required:
                 clean = False
                 yield f"key '{prefix}{key}' is missing; add it"
-        elif isinstance(table[key], dict) and _is_struct(field.type):
-            for problem in _problems(table[key], field.type, f"{prefix}{key}."):
-                clean = False
-                yield problem
+        elif parts := _sections(table[key], field.type):
+            for place, part, part_schema in parts:
+                for problem in _problems(part, part_schema, f"{prefix}{key}{place}."):
+                    clean = False
+                    yield problem
         else:
             try:
                 msgspec.convert(table[key], field.type)
@@ -322,6 +337,17 @@ def _problems(table: dict[str, Any], schema: type[msgspec.Struct], prefix: str) 
         except msgspec.ValidationError as error:
             where = f"section '{prefix.rstrip('.')}': " if prefix else ""
             yield f"{where}{error}; mend the values"
+
+
+def _sections(value: Any, kind: Any) -> list[tuple[str, dict[str, Any], type[msgspec.Struct]]]:
+    """The tables inside a value whose keys a schema knows: itself, or one for each of a list."""
+    if isinstance(value, dict) and _is_struct(kind):
+        return [("", value, kind)]
+    of = get_args(kind)
+    if get_origin(kind) is list and _is_struct(of[0]) and isinstance(value, list):
+        if all(isinstance(part, dict) for part in value):
+            return [(f"[{index}]", part, of[0]) for index, part in enumerate(value)]
+    return []
 
 
 def _is_struct(kind: Any) -> bool:

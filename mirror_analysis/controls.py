@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,15 @@ def pixels(episodes: Episodes, camera: str, *, cells: int = 16) -> Layers:
         ).ravel()
 
     return _layers(episodes, f"pixels {camera}", mean_picture)
+
+
+def inputs(episodes: Episodes, streams: Sequence[str]) -> Layers:
+    """Mean over time of the vectors a model is given, side by side, [sample, number]."""
+
+    def given(episode: Episode) -> NDArray[np.float32]:
+        return np.concatenate([episode.stream(name).mean(axis=0) for name in streams])
+
+    return _layers(episodes, f"input {', '.join(streams)}", given)
 
 
 def state(episodes: Episodes) -> Layers:

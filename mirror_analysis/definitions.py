@@ -17,6 +17,9 @@ Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Seeds = Annotated[list[Count], Meta(min_length=1)]
 Names = Annotated[list[Text], Meta(min_length=1)]
+Address = Annotated[str, Meta(pattern=r"^https://[^\s/]+(/\S*)?$")]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Role = Literal["observation", "execution"]
 
 
 class CheckpointDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +48,7 @@ class CheckpointDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
     name: Name
     summary: Text
-    role: Literal["observation", "execution"]
+    role: Role
     family: Literal["reference"]
     file: str
     sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
@@ -63,11 +66,90 @@ class CheckpointDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     camera: Text
 
     def __post_init__(self) -> None:
-        path = PurePosixPath(self.file)
-        if path.is_absolute() or ".." in path.parts:
+        if _leads_out(self.file):
             raise ValueError(f"file '{self.file}' must lie in the folder of its definition")
         if bool(self.file) != bool(self.sha256):
             raise ValueError("file and sha256 must both be given or both be empty")
+
+
+class PublicFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of a public checkpoint, as far as it was looked up.
+
+    Attributes:
+        path: where it lies inside the hub model, repository, package or folder.
+        sha256: of its bytes; left out when unknown.
+        size_bytes: of the file; left out when unknown.
+    """
+
+    path: Text
+    sha256: Sha256 | None = None
+    size_bytes: Size | None = None
+
+    def __post_init__(self) -> None:
+        if _leads_out(self.path):
+            raise ValueError(f"path '{self.path}' must lie inside what is published")
+
+
+class PublicCheckpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A checkpoint that others publish: where it is, and nothing that was not looked up.
+
+    Exactly one of `hub`, `url` and `package` is given; it tells this schema from the bundled one.
+
+    Attributes:
+        name: the stem of the file.
+        summary: one line.
+        role: "observation" recognises what it sees; "execution" gives actions.
+        family: which loader reads it.
+        hub: id of a model on the Hugging Face hub.
+        url: a GitHub repository; a folder, ending in "/", that holds the files; or a page on which
+            they are found by hand.
+        package: a distribution of the Python package index that ships the files, "name==version".
+        revision: commit of the hub model or repository; left out when unknown.
+        files: weights to take, the one to load first; left out where a hub model is taken whole.
+        license: SPDX identifier, or the name stated at its source; "not stated" where none is.
+        license_source: the page that states it, or does not.
+        reference: paper or documentation.
+        inputs: kinds of streams of an episode it needs.
+        note: what a user has to know; "" for nothing.
+        checked: what was looked up, each with the address it was found at.
+    """
+
+    name: Name
+    summary: Text
+    role: Role
+    family: Literal[
+        "arp", "exported", "lerobot", "mlp", "module", "onnx", "open_clip", "openvla", "pi0",
+        "robomimic", "sb3", "smolvla", "tflite", "timm", "torchscript", "transformers", "viclip",
+    ]  # fmt: skip
+    license: Text
+    license_source: Address
+    reference: Address
+    inputs: Annotated[list[Literal["camera", "instruction", "states"]], Meta(min_length=1)]
+    checked: Names
+    hub: Annotated[str, Meta(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    url: Address | None = None
+    package: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*$")] | None = None
+    revision: Annotated[str, Meta(pattern="^[0-9a-f]{40}$")] | None = None
+    files: list[PublicFile] = []
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        given = [key for key in PUBLIC_PLACES if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"one of hub, url and package is needed, not {len(given)} of them")
+        if self.package is not None and not (self.files and self.revision is None):
+            raise ValueError("a package needs files, and its version takes the place of a revision")
+        for text in self.checked:
+            if "https://" not in text:
+                raise ValueError(f"checked '{text}' lacks the address where it was looked up")
+
+    @property
+    def place(self) -> str:
+        """Where it is published, in a word or an address."""
+        return self.hub or self.url or f"package {self.package}"
+
+
+PUBLIC_PLACES = ("hub", "url", "package")
 
 
 class ProbeDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -279,4 +361,10 @@ class StudyDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quick: dict[str, dict[str, object]] = {}
 
 
-Definition: TypeAlias = CheckpointDefinition | ProbeDefinition | StudyDefinition
+Definition: TypeAlias = CheckpointDefinition | PublicCheckpoint | ProbeDefinition | StudyDefinition
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path of a definition could point outside the folder it is relative to."""
+    parts = PurePosixPath(path).parts
+    return path.startswith("/") or ".." in parts or "\\" in path or ":" in path

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirror_analysis.errors import DegenerateError, StreamError, UnknownNameError
+from mirror_analysis.errors import (
+    DegenerateError,
+    StreamError,
+    UnknownNameError,
+)
 from mirror_analysis.features import Features, Index
 from mirror_analysis.store import FeatureStore, Row, StackKey
+from mirror_analysis.streams import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from mirror_analysis.models.pooling import Pooling
 
 _BATCH = 16  # episodes
+_FRAMES = 512  # of all episodes of a forward pass, where nobody says how many episodes
+_PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ def extract(
     pooling: str = "mean",
     batch_size: int | None = None,
     device: str = "cpu",
+    dtype: str = "float32",
+    streams: Mapping[str, str] | None = None,
     store: FeatureStore | Path | str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Features]:
@@ -64,10 +73,13 @@ def extract(
         episodes: what it runs over.
         layers: names of the layers wanted; all when None.
         pooling: over time, "mean" or "last" frame; then after a slash over space, "mean" (when
-            left out), "grid2" or "grid4", which keep where things are.
-        batch_size: episodes per forward pass; 16 when None. Only episodes with equally many
-            frames share one.
+            left out), "grid2" or "grid4", which keep where things are, and of tokens "cls" or
+            "patches".
+        batch_size: episodes per forward pass; when None, 16 or as many as have 512 frames
+            together. Only episodes with equally many frames share one.
         device: where the model runs, such as "cpu" or "cuda".
+        dtype: "float32", or "bfloat16" or "float16" for what autocast runs so; kept in float32.
+        streams: model input -> stream of the episodes, where their names differ.
         store: a folder where features are kept as they come. Rows found there are not computed
             again, so an interrupted run goes on where it stopped.
         progress: told after every batch.
@@ -77,10 +89,10 @@ def extract(
 
     Raises:
         UnknownNameError: if a layer or pooling does not exist.
-        StreamError: if the episodes lack an input of the model.
+        StreamError: if the episodes lack an input of the model; says which `streams` would fit.
         DegenerateError: if there are no episodes, or a feature is NaN or infinite.
         HookError: if a layer does not run or is not what it declares.
-        DeviceError: if the device is not there.
+        DeviceError: if the device or precision is not there.
         StoreError: if the store is something else or damaged beyond its shards.
 
     Example:
@@ -94,26 +106,36 @@ def extract(
     rule = Pooling.parse(pooling)
     infos = _choose(model, layers)
     target = require_device(device)
-    size = _BATCH if batch_size is None else batch_size
-    if size < 1:
-        raise DegenerateError(f"batch_size is {size}; needed at least 1 episode")
+    if dtype not in _PRECISIONS:
+        raise UnknownNameError("dtype", dtype, _PRECISIONS)
+    if batch_size is not None and batch_size < 1:
+        raise DegenerateError(f"batch_size is {batch_size}; needed at least 1 episode")
     items = list(episodes)
-    _require_inputs(model, episodes, items)
+    if not items:
+        raise DegenerateError(f"no episodes to run {model.name} over; needed at least one")
+    wires = resolve(model.name, model.needs, episodes.streams, streams)
     index = _index(episodes, items)
     key = StackKey(
-        model.name, model.weights_sha256, str(rule), episodes.fingerprint, tuple(model.inputs)
+        model.name,
+        model.weights_sha256,
+        str(rule),
+        episodes.fingerprint,
+        tuple(f"{name}={stream}" if name != stream else name for name, stream in wires.items()),
+        batch_size=batch_size or 0,
+        dtype=dtype,
+        settings=dict(model.settings),
     )
     rows: list[Row] = list(zip(index.episode.tolist(), index.step.tolist(), strict=True))
     stack = _Stack(key, rows, list(infos), _open(store))
-    plan = [(b, stack.missing(b)) for b in _batches([len(e.steps) for e in items], size)]
+    batches = _batches([len(e.steps) for e in items], batch_size)
+    plan = [(b, stack.missing(b)) for b in batches]
     work = [(batch, names) for batch, names in plan if names]
     done = stored = len(items) - sum(len(batch) for batch, _ in work)
     if progress is not None:
         progress(Progress(done, len(items), stored, stack.damaged))
     if work:
-        cameras = _cameras(model)
-        with _running(model, target):
-            for (batch, names), loaded in _look_ahead(items, work, cameras):
+        with _running(model, target, dtype):
+            for (batch, names), loaded in _look_ahead(items, work, wires):
                 wanted = [infos[name] for name in names]
                 values = _forward(model, loaded, wanted, rule)
                 part = index.take(batch)
@@ -159,25 +181,32 @@ class _Stack:
 
 
 class _Loaded:
-    """An episode whose frames are already decoded."""
+    """Frames of an episode, already decoded, under the names the model gives its inputs."""
 
-    def __init__(self, episode: Episode, cameras: Sequence[str]) -> None:
+    def __init__(self, episode: Episode, streams: Mapping[str, NDArray[Any]], part: slice) -> None:
         self.id = episode.id
         self.instruction = episode.instruction
         self.length = episode.length
-        self.steps = episode.steps
-        self.timestamps = episode.timestamps
-        self.states = episode.states
-        self.actions = episode.actions
-        self._frames = {camera: episode.frames(camera) for camera in cameras}
+        self.steps = episode.steps[part]
+        self.timestamps = episode.timestamps[part]
+        self._episode, self._streams = episode, streams
+        self._part = part
 
-    def frames(self, camera: str) -> NDArray[np.uint8]:
-        if camera not in self._frames:
+    @classmethod
+    def of(cls, episode: Episode, wires: Mapping[str, str]) -> _Loaded:
+        streams = {name: episode.stream(stream) for name, stream in wires.items()}
+        return cls(episode, streams, slice(None))
+
+    def stream(self, name: str) -> NDArray[Any]:
+        if name not in self._streams:
             raise StreamError(
-                f"the model reads camera '{camera}' but declares only {sorted(self._frames)};"
+                f"the model reads '{name}' but declares only {sorted(self._streams)};"
                 " add it to the model's inputs"
             )
-        return self._frames[camera]
+        return self._streams[name][self._part]
+
+    def frames(self, part: slice) -> _Loaded:
+        return _Loaded(self._episode, self._streams, part)
 
 
 def _choose(model: Model, layers: Sequence[str] | None) -> dict[str, LayerInfo]:
@@ -186,24 +215,6 @@ def _choose(model: Model, layers: Sequence[str] | None) -> dict[str, LayerInfo]:
         if name not in known:
             raise UnknownNameError(f"layer of {model.name}", name, known)
     return {name: info for name, info in known.items() if layers is None or name in layers}
-
-
-def _cameras(model: Model) -> list[str]:
-    return [i.removeprefix("camera:") for i in model.inputs if i.startswith("camera:")]
-
-
-def _require_inputs(model: Model, episodes: Episodes, items: Sequence[Episode]) -> None:
-    if not items:
-        raise DegenerateError(f"no episodes to run {model.name} over; needed at least one")
-    has = {f"camera:{camera}" for camera in episodes.cameras}
-    has |= {name for name in ("states", "actions") if all(getattr(e, name).size for e in items)}
-    has |= {"instruction"} if all(e.instruction for e in items) else set()
-    missing = [name for name in model.inputs if name not in has]
-    if missing:
-        raise StreamError(
-            f"{model.name} needs {', '.join(model.inputs)} but the episodes have"
-            f" {', '.join(sorted(has)) or 'none of these'}; missing: {', '.join(missing)}"
-        )
 
 
 def _index(episodes: Episodes, items: Sequence[Episode]) -> Index:
@@ -216,13 +227,14 @@ def _open(store: FeatureStore | Path | str | None) -> FeatureStore | None:
     return store if store is None or isinstance(store, FeatureStore) else FeatureStore(store)
 
 
-def _batches(times: Sequence[int], size: int) -> list[NDArray[np.int64]]:
+def _batches(times: Sequence[int], size: int | None) -> list[NDArray[np.int64]]:
     """Positions of the episodes of each batch; the same whatever is already stored."""
     lengths = np.asarray(times)
     batches = []
     for time in dict.fromkeys(times):
         positions = np.flatnonzero(lengths == time)
-        batches += [positions[i : i + size] for i in range(0, len(positions), size)]
+        step = size or max(1, min(_BATCH, _FRAMES // time))
+        batches += [positions[i : i + step] for i in range(0, len(positions), step)]
     return batches
 
 
@@ -230,12 +242,12 @@ _Work = tuple[NDArray[np.int64], list[str]]
 
 
 def _look_ahead(
-    items: Sequence[Episode], work: Sequence[_Work], cameras: Sequence[str]
+    items: Sequence[Episode], work: Sequence[_Work], wires: Mapping[str, str]
 ) -> Iterator[tuple[_Work, list[_Loaded]]]:
     """The batches in order, each decoded while the one before it is in the network."""
 
     def load(batch: NDArray[np.int64]) -> list[_Loaded]:
-        return [_Loaded(items[i], cameras) for i in batch]
+        return [_Loaded.of(items[i], wires) for i in batch]
 
     with ThreadPoolExecutor(max_workers=1) as thread:
         following = thread.submit(load, work[0][0])
@@ -249,6 +261,27 @@ def _look_ahead(
 def _forward(
     model: Model, loaded: list[_Loaded], layers: list[LayerInfo], pooling: Pooling
 ) -> dict[str, NDArray[np.float32]]:
+    """The layers of a batch, in parts of the time where frames do not depend on one another."""
+    frames = len(loaded[0].steps)
+    length = max(1, _FRAMES // len(loaded)) if model.framewise else frames
+    if frames <= length:
+        return _part(model, loaded, layers, pooling)
+    starts = range(0, frames, length)
+    if pooling.time == "last":
+        starts = starts[-1:]
+    total: dict[str, NDArray[np.float64]] = {}
+    for start in starts:
+        part = slice(start, min(start + length, frames))
+        found = _part(model, [one.frames(part) for one in loaded], layers, pooling)
+        share = 1.0 if pooling.time == "last" else (part.stop - part.start) / frames
+        for name, values in found.items():
+            total[name] = total.get(name, 0.0) + share * values.astype(np.float64)
+    return {name: values.astype(np.float32) for name, values in total.items()}
+
+
+def _part(
+    model: Model, loaded: list[_Loaded], layers: list[LayerInfo], pooling: Pooling
+) -> dict[str, NDArray[np.float32]]:
     from mirror_analysis.models.hooks import record
 
     size, time = len(loaded), len(loaded[0].steps)
@@ -258,7 +291,7 @@ def _forward(
 
 
 @contextmanager
-def _running(model: Model, device: torch.device) -> Iterator[None]:
+def _running(model: Model, device: torch.device, dtype: str) -> Iterator[None]:
     """In evaluation mode, without gradients, on the device; all put back afterwards."""
     import torch
 
@@ -267,7 +300,8 @@ def _running(model: Model, device: torch.device) -> Iterator[None]:
     try:
         model.module.eval()
         model.to(device)
-        with torch.inference_mode():
+        low = dtype != "float32"
+        with torch.inference_mode(), torch.autocast(device.type, getattr(torch, dtype), low):
             yield
     finally:
         model.to(before)

@@ -19,8 +19,12 @@ class FeatureKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         checkpoint: name of the model, such as "reference-observation-s0".
         weights: sha256 of its weights.
         layer: layer name, such as "conv3".
-        pooling: how many vectors became one per row, such as "mean" or "last".
+        pooling: how many vectors became one per row, over time and over tokens or places, such
+            as "mean", "last" or "mean/cls".
         episodes: fingerprint of the episodes, their nuisance included.
+        batch_size: episodes of a forward pass, 0 where it was left to the extraction.
+        dtype: precision the model ran in.
+        settings: everything else that decides the features, such as which call of a layer counts.
     """
 
     checkpoint: str
@@ -28,6 +32,9 @@ class FeatureKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layer: str
     pooling: str
     episodes: str
+    batch_size: int = 0
+    dtype: str = "float32"
+    settings: dict[str, str] = {}
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,10 @@ class StackKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weights: sha256 of its weights.
         pooling: how many vectors became one per row.
         episodes: fingerprint of the episodes, their nuisance included.
-        inputs: streams the model read, such as "camera:A".
+        inputs: streams the model read, such as "camera:A" or "camera=camera:A".
+        batch_size: episodes of a forward pass, 0 where it was left to the extraction.
+        dtype: precision the model ran in.
+        settings: everything else that decides the features, such as which call of a layer counts.
     """
 
     checkpoint: str
@@ -43,10 +46,22 @@ class StackKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pooling: str
     episodes: str
     inputs: tuple[str, ...] = ()
+    batch_size: int = 0
+    dtype: str = "float32"
+    settings: dict[str, str] = {}
 
     def layer(self, name: str) -> FeatureKey:
         """The key of one layer."""
-        return FeatureKey(self.checkpoint, self.weights, name, self.pooling, self.episodes)
+        return FeatureKey(
+            self.checkpoint,
+            self.weights,
+            name,
+            self.pooling,
+            self.episodes,
+            self.batch_size,
+            self.dtype,
+            self.settings,
+        )
 
     @property
     def folder(self) -> str:

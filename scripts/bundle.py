@@ -15,8 +15,8 @@ from datetime import date
 from pathlib import Path
 
 from mirror_analysis.episodes import Nuisance, apply_nuisance, load_episodes
+from mirror_analysis.files.safetensors import read_safetensors
 from mirror_analysis.models import load_model
-from mirror_analysis.models.files import read_safetensors
 from mirror_analysis.models.model import Model
 from mirror_analysis.provenance import sha256_file
 from mirror_analysis.recognition import recognise
@@ -80,7 +80,7 @@ def _value(value: float | None) -> float:
 def _definition(model: Model, file: Path, metrics: dict[str, float], made_by: str) -> str:
     _, header = read_safetensors(file)
     training = json.loads(header["training"])
-    camera = next(name.partition(":")[2] for name in model.inputs if ":" in name)
+    camera = model.cameras[0].partition(":")[2]
     does = {
         "observation": "Recognises 36 instructions of 18 Meta-World tasks",
         "execution": "Acts in 18 Meta-World tasks from pixels and proprioception",

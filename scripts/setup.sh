@@ -23,5 +23,5 @@ pip() { .venv/bin/python -m pip --disable-pip-version-check "$@" </dev/null; }
 # torch first: it is the largest download, and what everything else has to fit.
 echo "setup: installing torch into .venv" >&2
 pip install --quiet -c constraints.txt torch
-echo "setup: installing mirror-analysis, its simulator and its tools" >&2
-pip install --quiet -c constraints.txt -e '.[sim,dev]'
+echo "setup: installing mirror-analysis, its readers, simulators and tools" >&2
+pip install --quiet -c constraints.txt -e '.[readers,gym,sim,dev]'

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from mirror_analysis import catalog
-from mirror_analysis.catalog import CheckpointDefinition, ProbeDefinition, StudyDefinition
+from mirror_analysis.catalog import (
+    CheckpointDefinition,
+    ProbeDefinition,
+    PublicCheckpoint,
+    StudyDefinition,
+)
 from mirror_analysis.errors import (
     ChecksumError,
     DefinitionError,
@@ -117,6 +122,23 @@ camera = "A"
 
 [metrics]
 task_accuracy = 0.9
+"""
+PUBLIC = """
+name = "far"
+summary = "A model of others."
+role = "observation"
+family = "transformers"
+hub = "me/far"
+revision = "0123456789abcdef0123456789abcdef01234567"
+license = "MIT"
+license_source = "https://example.org/me/far"
+reference = "https://example.org/paper"
+inputs = ["camera"]
+checked = ["id: https://example.org/me/far"]
+
+[[files]]
+path = "model.safetensors"
+size_bytes = 7
 """
 
 
@@ -368,3 +390,81 @@ def test_studies_of_unknown_checkpoints_and_layers_are_faults(own):
         f"key 'models.x_layer': unknown layer of tiny-s{seed} 'last' (known: conv1, penultimate)"
         for seed in (0, 1)
     ]
+
+
+def test_public_checkpoints_stand_beside_bundled_ones(own):
+    put(own, "checkpoints", "far", PUBLIC)
+    assert own_faults(own) == []
+    made = catalog.definition("checkpoints", "far", [own])
+    assert isinstance(made, PublicCheckpoint)
+    assert (made.place, made.files[0].size_bytes, made.files[0].sha256) == ("me/far", 7, None)
+    assert isinstance(catalog.definition("checkpoints", "tiny-s0", [own]), CheckpointDefinition)
+    message = r"^weights of checkpoint 'far' are not bundled; they are published at me/far, from wh"
+    with pytest.raises(MissingFileError, match=message):
+        catalog.weights("far", [own])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'hub = "',
+            'url = "https://x.org"\nhub = "',
+            r"one of hub, url and package is needed, not 2",
+        ),
+        ('hub = "me/far"', 'url = "http://x.org"', r"key 'url' is 'http://x\.org': Expected `str`"),
+        ('hub = "me/far"', 'package = "far"', r"key 'package' is 'far': Expected `str` matching"),
+        ('hub = "me/far"', 'package = "far==1.0"', r"a package needs files, and its version takes"),
+        ('hub = "me/far"', 'hub = "far"', r"key 'hub' is 'far': Expected `str` matching regex"),
+        ('"0123456789ab', '"0123', r"key 'revision' is '0123cdef.*': Expected `str` matching reg"),
+        ('"transformers"', '"reference"', r"key 'family' is 'reference': Invalid enum value"),
+        ('license = "MIT"', "", r"key 'license' is missing; add it"),
+        ('["camera"]', '["sound"]', r"key 'inputs' is \['sound'\]: Invalid enum value 'sound'"),
+        ('"id: https://example.org/me/far"', '"id"', r"checked 'id' lacks the address where it w"),
+        (
+            "size_bytes",
+            "size",
+            r"key 'files\[0\]\.size': unknown key 'size'; did you mean 'size_byt",
+        ),
+        ("size_bytes = 7", "sha256 = '0f'", r"key 'files\[0\]\.sha256' is '0f': Expected `str` ma"),
+        (
+            '"model.s',
+            '"../model.s',
+            r"section 'files\[0\]': path '\.\./model\.safetensors' must li",
+        ),
+        (
+            '"model.s',
+            '"/model.s',
+            r"section 'files\[0\]': path '/model\.safetensors' must lie insi",
+        ),
+        (
+            '"model.s',
+            '"C:model.s',
+            r"section 'files\[0\]': path 'C:model\.safetensors' must lie in",
+        ),
+        (
+            "[[files]]",
+            "[files]",
+            r"key 'files' is \{.*\}: Expected `array`, got `object`; mend the",
+        ),
+        ("role =", "parameters = 7\nrole =", r"key 'parameters': unknown key 'parameters' \(known"),
+    ],
+)
+def test_broken_public_checkpoint_is_refused(own, old, new, message):
+    assert old in PUBLIC
+    path = put(own, "checkpoints", "far", PUBLIC.replace(old, new, 1))
+    with pytest.raises(DefinitionError, match=rf"^{path}: {message}"):
+        catalog.definition("checkpoints", "far", [own])
+    assert any(fault.startswith(f"{path}: ") for fault in own_faults(own))
+
+
+def test_shipped_public_checkpoints():
+    shipped = catalog.definitions("checkpoints").values()
+    public = [made for made in shipped if isinstance(made, PublicCheckpoint)]
+    assert len(public) >= 40
+    assert {made.role for made in public} == {"observation", "execution"}
+    assert len({made.family for made in public}) >= 14
+    for made in public:
+        assert made.summary.endswith(".") and len(made.summary) <= 100, made.name
+        # A digest or a size without the file it belongs to would be of no use.
+        assert made.url is None or made.files, made.name

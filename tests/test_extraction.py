@@ -21,7 +21,13 @@ from mirror_analysis.errors import (
 )
 from mirror_analysis.extraction import Progress, extract
 from mirror_analysis.features import Features
-from mirror_analysis.models.model import EpisodeLike, ExecutionModel, LayerInfo, ObservationModel
+from mirror_analysis.models.model import (
+    EpisodeLike,
+    ExecutionModel,
+    Input,
+    LayerInfo,
+    ObservationModel,
+)
 from mirror_analysis.store import FeatureStore
 
 TIMES = (3, 5, 3, 3, 5, 3, 3)
@@ -66,7 +72,7 @@ class Network(nn.Module):
 class Watcher(ObservationModel):
     def __init__(self, seed: int = 0) -> None:
         torch.manual_seed(seed)
-        self.name, self.inputs, self.module = "watcher", ("camera:A",), Network()
+        self.name, self.needs, self.module = "watcher", (Input("camera:A"),), Network()
         self.batches: list[list[str]] = []
 
     def layers(self) -> list[LayerInfo]:
@@ -81,7 +87,7 @@ class Watcher(ObservationModel):
 
     def forward_batch(self, episodes: Sequence[EpisodeLike]) -> torch.Tensor:
         self.batches.append([e.id for e in episodes])
-        frames = np.stack([e.frames("A") for e in episodes])
+        frames = np.stack([e.stream("camera:A") for e in episodes])
         return self.module(torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255)
 
     def untrained(self, seed: int) -> Watcher:
@@ -92,7 +98,8 @@ class Actor(ExecutionModel):
     """Reads every stream but a camera."""
 
     def __init__(self) -> None:
-        self.name, self.inputs, self.module = "actor", ("states", "actions"), nn.Linear(6, 3)
+        self.name, self.module = "actor", nn.Linear(6, 3)
+        self.needs = (Input("states"), Input("actions"))
 
     def layers(self) -> list[LayerInfo]:
         return [LayerInfo("out", 3, "episode time channel")]
@@ -101,11 +108,11 @@ class Actor(ExecutionModel):
         return {"out": self.module}
 
     def forward_batch(self, episodes: Sequence[EpisodeLike]) -> torch.Tensor:
-        both = [np.concatenate([e.states, e.actions], axis=1) for e in episodes]
+        both = [np.concatenate([e.stream("states"), e.stream("actions")], axis=1) for e in episodes]
         return self.module(torch.from_numpy(np.stack(both)))
 
-    def act(self, frames, states):
-        return states[:, :2]
+    def act(self, now):
+        return now["states"][:, :2]
 
     def untrained(self, seed: int) -> Actor:
         return Actor()
@@ -236,23 +243,29 @@ def test_another_device_gives_the_same_features_and_is_left_again() -> None:
 
 def test_a_missing_input_is_named_with_what_is_needed_and_there() -> None:
     model = Watcher()
-    model.inputs = ("camera:B", "states")
-    words = r"watcher needs camera:B, states but the episodes have actions, camera:A, instruction,"
-    with pytest.raises(StreamError, match=words + " states; missing: camera:B$"):
+    model.needs = (Input("camera:B"), Input("states"))
+    words = (
+        r"watcher does not fit the episodes: no camera:B\. It needs camera:B, states; the episodes"
+        r" have camera:A, states \[4\], actions \[2\], instruction; map them:"
+        r" --map 'camera:B=camera:A'$"
+    )
+    with pytest.raises(StreamError, match=words):
         extract(model, episodes())
 
 
 def test_streams_that_one_episode_lacks_are_missing() -> None:
     bare = episode(9, states=np.zeros((3, 0), np.float32), instruction="")
-    with pytest.raises(StreamError, match=r"have actions, camera:A; missing: states$"):
-        model = Actor()
-        extract(model, Episodes([*episodes(), bare]))
+    with pytest.raises(
+        StreamError, match=r"no states\. It needs states, actions; the episodes"
+    ) as told:
+        extract(Actor(), Episodes([*episodes(), bare]))
+    assert "no stream of the episodes would fit" in str(told.value)
 
 
 def test_a_camera_that_is_read_but_not_declared_is_refused() -> None:
     model = Watcher()
-    model.inputs = ("states",)
-    with pytest.raises(StreamError, match=r"reads camera 'A' but declares only \[\]; add it"):
+    model.needs = (Input("states"),)
+    with pytest.raises(StreamError, match=r"'camera:A' but declares only \['states'\]; add it"):
         extract(model, episodes())
 
 
@@ -321,7 +334,7 @@ def test_another_model_pooling_or_data_never_gets_stored_rows(tmp_path, change) 
     elif change == "name":
         model.name = "other"
     elif change == "inputs":
-        model.inputs = ("camera:A", "states")
+        model.needs = (Input("camera:A"), Input("states"))
     elif change == "pooling":
         pooling = "last"
     else:
@@ -398,3 +411,72 @@ def test_a_run_killed_outright_resumes_to_identical_features(tmp_path) -> None:
     resumed = extract(model, episodes(), batch_size=2, store=tmp_path)
     assert model.batches == [["ep6"], ["ep1", "ep4"]]
     equal(resumed, extract(Watcher(), episodes(), batch_size=2))
+
+
+# -- streams, parts, precision ----------------------------------------------------------------
+
+
+def test_streams_are_mapped_and_stand_in_the_key() -> None:
+    model = Watcher()
+    model.needs = (Input("camera:B"),)
+    model.forward_batch = lambda batch: model.module(
+        torch.from_numpy(np.stack([e.stream("camera:B") for e in batch]))
+        .permute(0, 1, 4, 2, 3)
+        .float()
+        / 255
+    )
+    found = extract(model, episodes(), streams={"camera:B": "camera:A"})
+    for name, plain in extract(Watcher(), episodes()).items():
+        np.testing.assert_array_equal(found[name].values, plain.values)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_a_long_episode_is_run_in_parts_where_frames_stand_alone(monkeypatch, pooling) -> None:
+    from mirror_analysis import extraction
+
+    def framewise() -> Watcher:
+        model = Watcher()
+        model.layers = lambda: Watcher.layers(model)[:2]
+        return model
+
+    whole = extract(framewise(), episodes(), pooling=pooling)
+    monkeypatch.setattr(extraction, "_FRAMES", 2)
+    model = framewise()
+    model.framewise, seen = True, []
+    plain = model.forward_batch
+    model.forward_batch = lambda batch: (seen.append(len(batch[0].steps)), plain(batch))[1]
+    parts = extract(model, episodes(), pooling=pooling)
+    assert max(seen) <= 2 and len(seen) == (16 if pooling == "mean" else 7)
+    for name, features in whole.items():
+        np.testing.assert_allclose(parts[name].values, features.values, rtol=1e-5, atol=1e-6)
+    # Without that leave an episode is never cut.
+    model = framewise()
+    extract(model, episodes(), pooling=pooling)
+    assert all(len(batch) == 1 for batch in model.batches)
+
+
+@pytest.mark.parametrize("change", ["dtype", "batch_size", "settings", "streams"])
+def test_precision_batch_and_settings_are_part_of_the_key(tmp_path, change) -> None:
+    extract(Watcher(), episodes(), store=tmp_path)
+    model, changes = Watcher(), {}
+    if change == "settings":
+        model.settings = {"calls of head": "mean"}
+    elif change == "streams":
+        model.needs = (Input("camera:A"), Input("states"))
+    else:
+        changes = {"dtype": "bfloat16"} if change == "dtype" else {"batch_size": 3}
+    found = extract(model, episodes(), store=tmp_path, **changes)
+    assert sum(map(len, model.batches)) == len(TIMES)
+    key = found["head"].key
+    assert key.dtype == changes.get("dtype", "float32")
+    assert key.batch_size == changes.get("batch_size", 0)
+    assert key.settings == dict(model.settings)
+
+
+def test_lower_precision_is_used_and_told() -> None:
+    low = extract(Watcher(), episodes(), dtype="bfloat16")["head"].values
+    full = extract(Watcher(), episodes())["head"].values
+    assert low.dtype == np.float32 and not np.array_equal(low, full)
+    np.testing.assert_allclose(low, full, rtol=0.05, atol=0.05)
+    with pytest.raises(UnknownNameError, match="unknown dtype 'float8'"):
+        extract(Watcher(), episodes(), dtype="float8")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirror_analysis.errors import DefinitionError, FormatError, ShapeError
-from mirror_analysis.models.files import read_safetensors, write_safetensors
+from mirror_analysis.files.safetensors import read_safetensors, write_safetensors
 
 
 class AlignmentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

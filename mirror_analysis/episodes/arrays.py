@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirror_analysis.episodes.episode import Episode, Episodes, Label
+from mirror_analysis.episodes.thinning import thinned
 from mirror_analysis.errors import ChecksumError, FormatError, MirrorError, MissingFileError
 from mirror_analysis.provenance import sha256_file
 
+SUMMARY = "a folder of npz files with a manifest, as collecting writes it"
 MANIFEST = "manifest.jsonl"
 
 _ARRAYS = {
@@ -58,6 +60,21 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     success: bool
     length: int
     labels: dict[str, Label] = {}
+
+
+def recognise(path: Path) -> bool:
+    """Whether it is a folder whose manifest has the lines of one."""
+    try:
+        with (path / MANIFEST).open("rb") as file:
+            msgspec.json.decode(file.readline(1 << 20), type=Record)
+    except (OSError, msgspec.MsgspecError):
+        return False
+    return True
+
+
+def read(path: Path, *, limit: int | None = None, frames: int | None = None) -> Episodes:
+    """Reads a folder of episodes, with so many frames of each; see `read_arrays`."""
+    return thinned(read_arrays(path, limit=limit), frames)
 
 
 def read_arrays(folder: Path, *, limit: int | None = None, verify: bool = False) -> Episodes:

@@ -127,6 +127,42 @@ class Episode:
             )
         return pictures
 
+    @property
+    def streams(self) -> dict[str, tuple[int, ...]]:
+        """What a model can read of it: stream -> shape per frame, () where it is not known yet.
+
+        "camera:NAME" for every view, "states" and "actions" where they were recorded,
+        "instruction" where there is one, "array:NAME" for every extra of numbers.
+        """
+        found: dict[str, tuple[int, ...]] = {f"camera:{camera}": () for camera in self.cameras}
+        for name in ("states", "actions"):
+            if getattr(self, name).size:
+                found[name] = getattr(self, name).shape[1:]
+        if self.instruction:
+            found["instruction"] = ()
+        for name, values in self.extras.items():
+            if np.issubdtype(values.dtype, np.number):
+                found[f"array:{name}"] = (int(np.prod(values.shape[1:])),)
+        return found
+
+    def stream(self, name: str) -> NDArray[Any]:
+        """One of `streams`, [time, ...]: pictures uint8, vectors float32, words as they are.
+
+        Raises:
+            StreamError: if there is no such stream.
+        """
+        kind, _, what = name.partition(":")
+        if name not in self.streams:
+            there = ", ".join(self.streams) or "none"
+            raise StreamError(f"episode {self.id} has no stream '{name}' (streams: {there})")
+        if kind == "camera":
+            return self.frames(what)
+        if kind == "instruction":
+            return np.full(len(self.steps), self.instruction)
+        if kind == "array":
+            return self.extras[what].reshape(len(self.steps), -1).astype(np.float32)
+        return getattr(self, name)
+
     @classmethod
     def from_frames(cls, frames: Mapping[str, NDArray[np.uint8]], **fields: Any) -> Episode:
         """An episode whose pictures are in memory.
@@ -228,6 +264,14 @@ class Episodes(Sequence[Episode]):
             return ()
         shared = set.intersection(*(set(episode.cameras) for episode in self))
         return tuple(camera for camera in self[0].cameras if camera in shared)
+
+    @property
+    def streams(self) -> dict[str, tuple[int, ...]]:
+        """Streams that every episode has with the same shape, in the order of the first."""
+        if not self._episodes:
+            return {}
+        every = [episode.streams.items() for episode in self]
+        return {k: v for k, v in self[0].streams.items() if all((k, v) in e for e in every)}
 
     def require(self, camera: str) -> None:
         """Makes sure that every episode has a camera.

@@ -120,21 +120,25 @@ class SceneRenderer:
         self._option.sitegroup[:] = 0
         self._rect = mujoco.MjrRect(0, 0, size, size)
 
-    def render(self, data: Any, view: View) -> NDArray[np.uint8]:
+    def render(self, data: Any, view: View | str) -> NDArray[np.uint8]:
         """One picture.
 
         Args:
             data: mujoco.MjData, forwarded.
-            view: from where.
+            view: from where; or the name of a camera of the model.
 
         Returns:
             [size, size, 3] RGB, the first row the top one.
         """
         mujoco = self._mujoco
         camera = mujoco.MjvCamera()
-        camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-        camera.azimuth, camera.elevation, camera.distance = view[:3]
-        camera.lookat[:] = view.lookat
+        if isinstance(view, str):
+            camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            camera.fixedcamid = self._model.camera(view).id
+        else:
+            camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+            camera.azimuth, camera.elevation, camera.distance = view[:3]
+            camera.lookat[:] = view.lookat
         self._gl.make_current()
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, camera, mujoco.mjtCatBit.mjCAT_ALL.value,

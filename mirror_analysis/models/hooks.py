@@ -28,12 +28,13 @@ class Recording:
         """Takes one call of a layer in, by the layer's rule for repeated calls."""
         rule = self._layers[name].calls
         count = self._calls[name] = self._calls.get(name, 0) + 1
-        if count == 1 or rule == "last":
+        word, _, step = rule.partition(" ")
+        if word == "last" or count == int(step or 1):
             self._sums[name] = pooled()
         elif rule == "only":
             raise HookError(
                 f"layer '{name}' ran {count} times in one forward pass; declare which call counts"
-                " with calls='first', 'last' or 'mean'"
+                " with calls='first', 'last', 'mean' or 'step K'"
             )
         elif rule == "mean":
             self._sums[name] += pooled()
@@ -45,6 +46,11 @@ class Recording:
             HookError: if a layer did not run.
         """
         silent = [name for name in self._layers if name not in self._sums]
+        if silent and silent[0] in self._calls:
+            raise HookError(
+                f"layer '{silent[0]}' ran {self._calls[silent[0]]} times in the forward pass but"
+                f" '{self._layers[silent[0]].calls}' was asked for; ask for an earlier step"
+            )
         if silent:
             ran = ", ".join(self._sums) or "none"
             raise HookError(

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mirror_analysis.errors import DeviceError, ShapeError
+from mirror_analysis.errors import DefinitionError, DeviceError, ShapeError
 
 Role = Literal["observation", "execution"]
-Calls = Literal["only", "first", "last", "mean"]
 
+_CALLS = re.compile(r"only|first|last|mean|step [1-9][0-9]{0,5}")
+_STREAM = re.compile(r"camera|states|actions|instruction|(camera|array):.+")
 _AXES = ("episode", "episode*time", "time", "channel", "height", "width", "token")
 
 
 class LayerInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One layer and how its raw output is laid out.
 
-    The axes are words, in the order of the output's axes; the first is `episode` or
-    `episode*time` (frames folded into the batch, time running fastest), one is `channel`:
+    The axes are words, in the order of the output's axes: `episode` or `episode*time` (frames
+    folded into the batch, time running fastest), `channel`, and what else there is. Only `token`
+    and `time` may stand before the episode:
 
     | output | axes |
     | --- | --- |
@@ -33,6 +37,7 @@ class LayerInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     | a vector per frame | `episode*time channel` or `episode time channel` |
     | tokens of single frames | `episode*time token channel` |
     | tokens of whole clips | `episode token channel` |
+    | the same where a transformer wants tokens first | `token episode channel` |
     | a vector per episode | `episode channel` |
 
     Attributes:
@@ -40,18 +45,25 @@ class LayerInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         width: size of the channel axis.
         axes: the layout, as above.
         kind: what it is, for people, such as "convolution".
-        calls: which call counts when one forward pass runs the layer several times; "only"
-            makes a second call an error.
+        calls: which call counts when one forward pass runs the layer several times, as in
+            diffusion or in generating tokens: "first", "last", the "mean" of all, or "step K",
+            counted from 1; "only" makes a second call an error.
+        prefix: leading tokens that stand for no place, such as a class token and registers.
+        frames: of each episode that the layer sees, where the model takes so many of them
+            however many there are; 0 for all.
 
     Raises:
-        ShapeError: if the axes are not words of the table.
+        ShapeError: if the axes are not words of the table, or there is a prefix without tokens.
+        DefinitionError: if the rule for repeated calls is none of these.
     """
 
     name: str
     width: int
     axes: str
     kind: str = ""
-    calls: Calls = "only"
+    calls: str = "only"
+    prefix: int = 0
+    frames: int = 0
 
     def __post_init__(self) -> None:
         words = self.axes.split()
@@ -60,15 +72,61 @@ class LayerInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if (
             unknown
             or len(set(plain)) != len(plain)
-            or words[:1] not in (["episode"], ["episode*time"])
+            or "episode" not in plain
             or "channel" not in words
+            or not {"token", "time"}.issuperset(words[: plain.index("episode")])
             or ("height" in words) != ("width" in words)
         ):
             raise ShapeError(
                 f"layer '{self.name}' has the axes '{self.axes}'; needed 'episode' or"
-                " 'episode*time' first, then 'channel' and any of time, height and width, token,"
-                " each once"
+                " 'episode*time' with nothing but token or time before it, then 'channel' and any"
+                " of time, height and width, token, each once"
             )
+        if self.prefix < 0 or (self.prefix and "token" not in words):
+            raise ShapeError(
+                f"layer '{self.name}' has a prefix of {self.prefix} tokens on the axes"
+                f" '{self.axes}'; needed 0 or more, and tokens"
+            )
+        require_calls(self.calls)
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One stream of an episode that a model reads, under the model's own name for it.
+
+    Attributes:
+        name: "camera" for the one view there is, "camera:NAME" for a certain one, "states",
+            "actions", "instruction", or "array:NAME" for any other vector per frame.
+        width: numbers in a vector; None for any, and for pictures and words.
+        note: what it is, for people, such as "joint angles (radians)".
+
+    Raises:
+        DefinitionError: if the name is none of these.
+    """
+
+    name: str
+    width: int | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not _STREAM.fullmatch(self.name):
+            raise DefinitionError(
+                f"model input '{self.name}' is no stream; needed camera, camera:NAME, states,"
+                " actions, instruction or array:NAME"
+            )
+
+
+def require_calls(rule: str) -> str:
+    """The rule for repeated calls of a layer, if it is one.
+
+    Raises:
+        DefinitionError: if it is not.
+    """
+    if not _CALLS.fullmatch(rule):
+        raise DefinitionError(
+            f"'{rule}' does not say which call of a layer counts; needed only, first, last, mean"
+            " or 'step K' with K from 1"
+        )
+    return rule
 
 
 @runtime_checkable
@@ -100,18 +158,11 @@ class EpisodeLike(Protocol):
         """[time] seconds from the start of the episode."""
         ...
 
-    @property
-    def states(self) -> NDArray[np.float32]:
-        """[time, state] what the body feels."""
-        ...
+    def stream(self, name: str) -> NDArray[Any]:
+        """[time, ...] one of the model's inputs, by the model's name for it.
 
-    @property
-    def actions(self) -> NDArray[np.float32]:
-        """[time, action] taken after seeing the frame of the same position."""
-        ...
-
-    def frames(self, camera: str) -> NDArray[np.uint8]:
-        """[time, height, width, 3] what one camera saw."""
+        Pictures are uint8 [time, height, width, 3], vectors float32 [time, number].
+        """
         ...
 
 
@@ -121,14 +172,32 @@ class Model(ABC):
     Attributes:
         name: such as "reference-observation-s0".
         role: whether it watches or acts.
-        inputs: the streams it reads: "camera:NAME", "states", "actions" or "instruction".
+        needs: the streams it reads.
         module: the network; its parameters are the model's weights.
+        framewise: whether each frame's layers depend on that frame alone, so that a long
+            episode may be run in parts.
+        settings: everything but the weights that changes the features, such as how pictures are
+            prepared and which call of a layer counts; name -> value.
+        facts: what its files say of it, for people: family, architecture, licence and so on.
     """
 
     role: ClassVar[Role]
     name: str
-    inputs: tuple[str, ...]
+    needs: tuple[Input, ...]
     module: torch.nn.Module
+    framewise: bool = False
+    settings: Mapping[str, str] = MappingProxyType({})
+    facts: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the streams it reads."""
+        return tuple(need.name for need in self.needs)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The views it reads, as inputs: "camera" or "camera:NAME"."""
+        return tuple(name for name in self.inputs if name.partition(":")[0] == "camera")
 
     @property
     def weights_sha256(self) -> str:
@@ -182,14 +251,12 @@ class ExecutionModel(Model):
     role = "execution"
 
     @abstractmethod
-    def act(
-        self, frames: Mapping[str, NDArray[np.uint8]], states: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def act(self, now: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """What to do now, in several environments at once.
 
         Args:
-            frames: camera -> [environment, height, width, 3] seen now.
-            states: [environment, state] felt now.
+            now: input name -> [environment, ...] of this moment: pictures uint8 [environment,
+                height, width, 3], vectors float32 [environment, number], words [environment].
 
         Returns:
             [environment, action], in the unit of the episodes' actions.

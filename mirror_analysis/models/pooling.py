@@ -12,20 +12,22 @@ from mirror_analysis.errors import HookError, ShapeError, UnknownNameError
 from mirror_analysis.models.model import LayerInfo
 
 Time = Literal["mean", "last"]
-Space = Literal["mean", "grid2", "grid4"]
+Space = Literal["mean", "grid2", "grid4", "cls", "patches"]
 
-_SPACES: dict[str, int] = {"mean": 1, "grid2": 2, "grid4": 4}
+# Space -> cells a side of a map that are kept apart.
+_SPACES: dict[str, int] = {"mean": 1, "grid2": 2, "grid4": 4, "cls": 1, "patches": 1}
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """A rule for time and a rule for space, written "time" or "time/space".
+    """A rule for time and a rule for space, written "time" or "time/space", as in "mean/cls".
 
     Attributes:
         time: "mean" over all frames, or the "last" frame; layers without a time axis are kept.
         space: "mean" over height and width or tokens; "grid2" and "grid4" average inside at
-            most 2 x 2 or 4 x 4 cells of a map and keep where things are; layers without space
-            are kept.
+            most 2 x 2 or 4 x 4 cells of a map and keep where things are; "cls" takes the first
+            token and "patches" the mean of those after the prefix, and both are "mean" where
+            there are no tokens; layers without space are kept.
     """
 
     time: Time = "mean"
@@ -41,7 +43,7 @@ class Pooling:
         time, _, space = text.partition("/")
         space = space or "mean"
         if time not in ("mean", "last") or space not in _SPACES or text.endswith("/"):
-            known = [str(cls(t, s)) for t in ("mean", "last") for s in ("mean", "grid2", "grid4")]
+            known = [str(cls(t, cast(Space, s))) for t in ("mean", "last") for s in _SPACES]
             raise UnknownNameError("pooling", text, known)
         return cls(cast(Time, time), cast(Space, space))
 
@@ -64,11 +66,14 @@ def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, ti
 
     Raises:
         HookError: if the output does not have the declared axes and sizes.
-        ShapeError: if a grid is asked of tokens, which have no height and width.
+        ShapeError: if a grid is asked of tokens, which have no height and width, or the class
+            token of a layer that has none.
     """
-    axes = info.axes.split()
+    axes, time = info.axes.split(), info.frames or time
     _check(output, axes, info, episodes=episodes, time=time)
-    x = output.detach()
+    first = next(i for i, axis in enumerate(axes) if axis.startswith("episode"))
+    axes.insert(0, axes.pop(first))
+    x = output.detach().movedim(first, 0)
     if axes[0] == "episode*time":
         x = x.reshape(episodes, time, *x.shape[1:])
         axes = ["episode", "time", *axes[1:]]
@@ -81,6 +86,8 @@ def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, ti
             f"layer '{info.name}' gives tokens without height and width, so '{pooling}' cannot"
             " pool it; use space 'mean' or leave the layer out"
         )
+    if "token" in axes and pooling.space in ("cls", "patches"):
+        x = _tokens(x, axes.index("token"), info, pooling)
     kept = ("episode", "channel") if cells == 1 else ("episode", "channel", "height", "width")
     pooled = [i for i, axis in enumerate(axes) if axis not in kept]
     precision = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -96,6 +103,15 @@ def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, ti
     return result.copy_(x.flatten(1))
 
 
+def _tokens(x: Tensor, axis: int, info: LayerInfo, pooling: Pooling) -> Tensor:
+    if pooling.space == "cls" and not info.prefix:
+        raise ShapeError(
+            f"layer '{info.name}' has no class token; '{pooling}' needs one, so use space 'mean'"
+        )
+    start, length = (0, 1) if pooling.space == "cls" else (info.prefix, x.shape[axis] - info.prefix)
+    return x.narrow(axis, start, length)
+
+
 def _check(output: Tensor, axes: list[str], info: LayerInfo, *, episodes: int, time: int) -> None:
     shape = tuple(output.shape)
     if len(shape) != len(axes):
@@ -103,11 +119,13 @@ def _check(output: Tensor, axes: list[str], info: LayerInfo, *, episodes: int, t
             f"layer '{info.name}' gave shape {shape} but declares the axes '{info.axes}';"
             " declare the axes it has"
         )
-    rows = episodes * time if axes[0] == "episode*time" else episodes
-    if shape[0] != rows:
+    folded = "episode*time" in axes
+    rows = episodes * time if folded else episodes
+    batch = "episode*time" if folded else "episode"
+    if (given := shape[axes.index(batch)]) != rows:
         raise HookError(
-            f"layer '{info.name}' gave {shape[0]} rows for {episodes} episodes of {time} frames;"
-            f" '{axes[0]}' needs {rows}"
+            f"layer '{info.name}' gave {given} rows for {episodes} episodes of {time} frames;"
+            f" '{batch}' needs {rows}"
         )
     channels = shape[axes.index("channel")]
     if channels != info.width:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mirror_analysis.errors import FormatError, ShapeError
-from mirror_analysis.models.files import read_safetensors, write_safetensors
-from mirror_analysis.models.model import EpisodeLike, ExecutionModel, LayerInfo, ObservationModel
+from mirror_analysis.files.safetensors import read_header, read_safetensors, write_safetensors
+from mirror_analysis.models.checkpoint import Checkpoint, Options
+from mirror_analysis.models.model import (
+    EpisodeLike,
+    ExecutionModel,
+    Input,
+    LayerInfo,
+    ObservationModel,
+)
 from mirror_analysis.models.networks import (
     PICTURE,
     TRUNK,
@@ -22,6 +30,8 @@ from mirror_analysis.models.networks import (
     normalise,
 )
 
+SUMMARY = "safetensors files of the bundled pair, and what `mirror train` writes"
+OPTIONS: Mapping[str, str] = {}
 FORMAT = "mirror-analysis reference 1"
 # Hand position (metres) and gripper opening, now and one step before, in Meta-World's state.
 PROPRIOCEPTION = np.array([0, 1, 2, 3, 18, 19, 20, 21])
@@ -74,7 +84,7 @@ class ReferenceObservation(ObservationModel):
         self.name = name
         self.camera = camera
         self.instructions = tuple(instructions)
-        self.inputs = (f"camera:{camera}",)
+        self.needs = (Input(f"camera:{camera}"),)
         self.module = network
 
     def layers(self) -> list[LayerInfo]:
@@ -119,11 +129,12 @@ class ReferenceExecution(ExecutionModel):
     """Acts from one camera and the feeling of its own hand."""
 
     module: ExecutionNetwork
+    framewise = True
 
     def __init__(self, network: ExecutionNetwork, *, name: str, camera: str) -> None:
         self.name = name
         self.camera = camera
-        self.inputs = (f"camera:{camera}", "states")
+        self.needs = (Input(f"camera:{camera}"), Input("states", _STATE))
         self.module = network
 
     def layers(self) -> list[LayerInfo]:
@@ -149,17 +160,16 @@ class ReferenceExecution(ExecutionModel):
     def forward_batch(self, episodes: Sequence[EpisodeLike]) -> Tensor:
         """Actions [episode, time, action]."""
         frames = _frames(episodes, self.camera, self.device)
-        felt = torch.cat([self._proprioception(episode.states) for episode in episodes])
+        felt = torch.cat([self._proprioception(episode.stream("states")) for episode in episodes])
         return self.module(frames.flatten(0, 1), felt).unflatten(0, frames.shape[:2])
 
     @torch.inference_mode()
-    def act(
-        self, frames: Mapping[str, NDArray[np.uint8]], states: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def act(self, now: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """The action of this moment in [-1, 1], [environment, 4]."""
-        require_pictures(frames[self.camera], self.camera)
-        picture = normalise(torch.from_numpy(frames[self.camera])).to(self.device)
-        action = self.module(picture, self._proprioception(states))
+        frames = now[f"camera:{self.camera}"]
+        require_pictures(frames, self.camera)
+        picture = normalise(torch.from_numpy(frames)).to(self.device)
+        action = self.module(picture, self._proprioception(now["states"]))
         return action.clamp(-1.0, 1.0).cpu().numpy()
 
     def untrained(self, seed: int) -> ReferenceExecution:
@@ -195,20 +205,29 @@ def save(model: Reference, path: Path, *, provenance: Mapping[str, str]) -> None
     write_safetensors(path, model.module.state_dict(), header)
 
 
-def load(path: Path, *, name: str, sha256: str | None = None) -> Reference:
+def recognise(checkpoint: Checkpoint) -> str | None:
+    """What it is, if it is a safetensors file that `save` wrote."""
+    if checkpoint.kind != "safetensors":
+        return None
+    header = read_header(checkpoint.path)[1]
+    if header.get("format") != FORMAT:
+        return None
+    return f"{header.get('role', 'a')} model of the reference pair"
+
+
+def load(checkpoint: Checkpoint, *, name: str, options: Options) -> Reference:
     """Reads a model of the reference family.
 
     Args:
-        path: the safetensors file.
+        checkpoint: the safetensors file.
         name: what to call it.
-        sha256: the digest its bytes must have, if known.
+        options: none that matters here.
 
     Raises:
-        MissingFileError: if it is not there.
-        ChecksumError: if its bytes are others.
         FormatError: if it is not of this family or damaged.
     """
-    tensors, header = read_safetensors(path, sha256=sha256)
+    path = checkpoint.path
+    tensors, header = read_safetensors(path)
     if header.get("format") != FORMAT:
         raise FormatError(
             f"{path} has the format '{header.get('format', '')}'; needed '{FORMAT}', which"
@@ -242,7 +261,7 @@ def _trunk_layers() -> list[LayerInfo]:
 
 
 def _frames(episodes: Sequence[EpisodeLike], camera: str, device: torch.device) -> Tensor:
-    stack = [episode.frames(camera) for episode in episodes]
+    stack = [episode.stream(f"camera:{camera}") for episode in episodes]
     for frames in stack:
         require_pictures(frames, camera)
     return normalise(torch.from_numpy(np.stack(stack)).to(device))

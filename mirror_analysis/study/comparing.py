@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from mirror_analysis.errors import DegenerateError
 from mirror_analysis.models import load_model
 from mirror_analysis.models.model import Model
 from mirror_analysis.results import Result
-from mirror_analysis.study.material import Material, camera_of, require_layer
+from mirror_analysis.streams import resolve
+from mirror_analysis.study.material import Material, require_layer
 from mirror_analysis.study.running import Progress, execute, nuisance_of
 
 _SETTINGS = "spontaneous-alignment"  # whose alignment and measure settings are taken
@@ -27,13 +28,15 @@ _HELD_OUT = 0.2  # of the fit episodes of each task, as `split` does
 
 
 def compare_checkpoints(
-    a: str | Path,
-    b: str | Path,
+    a: str | Path | Model,
+    b: str | Path | Model,
     episodes: Episodes,
     *,
     out: str | Path,
     x_layer: str = "",
     y_layer: str = "",
+    x_streams: Mapping[str, str] | None = None,
+    y_streams: Mapping[str, str] | None = None,
     draws: int | None = None,
     device: str = "cpu",
     workers: int | None = None,
@@ -47,12 +50,14 @@ def compare_checkpoints(
     drawn with a fixed seed.
 
     Args:
-        a: first checkpoint, by catalogue name or file.
+        a: first checkpoint, as `load_model` takes it, or a model that is loaded already.
         b: second checkpoint.
-        episodes: with the cameras both need.
+        episodes: with the streams both need.
         out: folder for features, parts and the result.
         x_layer: declared layer of a; its last but one when "".
         y_layer: declared layer of b; its last but one when "".
+        x_streams: input of a -> stream of the episodes, where names differ.
+        y_streams: input of b -> stream of the episodes.
         draws: permutations; the catalogue's number when None.
         device: where models run.
         workers: processes; None for as many as there are cores.
@@ -62,14 +67,16 @@ def compare_checkpoints(
     Raises:
         UnknownNameError: if a checkpoint or layer is not known.
         DegenerateError: if there are too few episodes.
-        StreamError: if episodes lack what a model needs.
+        StreamError: if episodes lack what a model needs; says which streams would fit.
     """
     started = time.monotonic()
-    models = {side: load_model(source, device=device, include=include)
-              for side, source in (("x", a), ("y", b))}  # fmt: skip
+    models = {
+        side: given
+        if isinstance(given, Model)
+        else load_model(given, device=device, include=include)
+        for side, given in (("x", a), ("y", b))
+    }
     chosen = {side: _layer(models[side], layer) for side, layer in (("x", x_layer), ("y", y_layer))}
-    for model in models.values():
-        episodes.require(camera_of(model))
     base = catalog.quick(catalog.definition("reports", _SETTINGS))
     measures = (
         base.measures if draws is None else msgspec.structs.replace(base.measures, draws=draws)
@@ -88,6 +95,9 @@ def compare_checkpoints(
         episodes=msgspec.structs.replace(base.episodes, test_failures=0),
         measures=measures,
     )  # fmt: skip
+    streams = {"x": x_streams or {}, "y": y_streams or {}}
+    for side, model in models.items():  # what does not fit is told before anything is written
+        resolve(model.name, model.needs, episodes.streams, streams[side])
     folder = Path(out)
     material = Material(
         divided,
@@ -96,6 +106,7 @@ def compare_checkpoints(
         store=folder / "features",
         device=device,
         progress=progress or (lambda stage, done, total: None),
+        streams=streams,
     )
     return execute(
         definition,

@@ -7,8 +7,9 @@ from typing import Literal
 
 from mirror_analysis.results import Role
 
+Raw = Literal["pixels", "input"]
 Source = Literal[
-    "trained", "untrained", "pixels", "proprioception", "state", "time", "task identity"
+    "trained", "untrained", "pixels", "input", "proprioception", "state", "time", "task identity"
 ]
 Shuffle = Literal["", "all", "task"]
 
@@ -42,19 +43,33 @@ class Contrast:
 
 PAIR = "trained-trained"
 
-CONTRASTS = (
-    Contrast(PAIR, "trained", "trained", "pair"),
-    Contrast("trained-untrained", "trained", "untrained", "control"),
-    Contrast("untrained-trained", "untrained", "trained", "control"),
-    Contrast("untrained-untrained", "untrained", "untrained", "control"),
-    Contrast("trained-pixels", "trained", "pixels", "control"),
-    Contrast("pixels-trained", "pixels", "trained", "control"),
-    Contrast("pixels-pixels", "pixels", "pixels", "control"),
-    Contrast("shuffled", "trained", "trained", "reference", "all"),
-    Contrast("shuffled within task", "trained", "trained", "reference", "task"),
-    Contrast("trained-proprioception", "trained", "proprioception", "reference"),
-    Contrast("trained-state", "trained", "state", "reference"),
-    Contrast("trained-time", "trained", "time", "reference"),
-    Contrast("trained-task identity", "trained", "task identity", "reference"),
-    Contrast("task identity-task identity", "task identity", "task identity", "reference"),
-)
+
+def contrasts(
+    x: Raw = "pixels", y: Raw = "pixels", *, same_input: bool = False
+) -> tuple[Contrast, ...]:
+    """The pair, its controls and its references.
+
+    Args:
+        x: what the first model is given, unlearned: the pixels of its cameras, or its other
+            inputs where it has no camera.
+        y: the same of the second model.
+        same_input: whether both are given the very same streams; what they are given then agrees
+            with itself entirely and is no control.
+    """
+    raw = () if same_input else (Contrast(f"{x}-{y}", x, y, "control"),)
+    return (
+        Contrast(PAIR, "trained", "trained", "pair"),
+        Contrast("trained-untrained", "trained", "untrained", "control"),
+        Contrast("untrained-trained", "untrained", "trained", "control"),
+        Contrast("untrained-untrained", "untrained", "untrained", "control"),
+        Contrast(f"trained-{y}", "trained", y, "control"),
+        Contrast(f"{x}-trained", x, "trained", "control"),
+        *raw,
+        Contrast("shuffled", "trained", "trained", "reference", "all"),
+        Contrast("shuffled within task", "trained", "trained", "reference", "task"),
+        Contrast("trained-proprioception", "trained", "proprioception", "reference"),
+        Contrast("trained-state", "trained", "state", "reference"),
+        Contrast("trained-time", "trained", "time", "reference"),
+        Contrast("trained-task identity", "trained", "task identity", "reference"),
+        Contrast("task identity-task identity", "task identity", "task identity", "reference"),
+    )

@@ -12,7 +12,7 @@ from mirror_analysis.models.model import Model
 from mirror_analysis.models.networks import TRUNK
 from mirror_analysis.models.reference import ReferenceExecution
 from mirror_analysis.study.contrasts import Contrast
-from mirror_analysis.study.material import Material, camera_of
+from mirror_analysis.study.material import Material
 
 
 def display_names(definition: StudyDefinition, material: Material) -> dict[str, str]:
@@ -88,8 +88,12 @@ def data(material: Material) -> dict[str, object]:
 
 def one_view(definition: StudyDefinition, material: Material) -> bool:
     """Whether both sides read the same camera."""
-    x, y = _first(definition, material)
-    return camera_of(x) == camera_of(y)
+    return bool(_shared_cameras(definition, material))
+
+
+def _shared_cameras(definition: StudyDefinition, material: Material) -> list[str]:
+    x, y = (material.cameras(side, definition.models.seeds[0]) for side in "xy")
+    return [camera for camera in x if camera in y]
 
 
 def notes(
@@ -126,9 +130,24 @@ def notes(
     ]
     if one_view(definition, material):
         made.append(
-            f"Both models read the camera {camera_of(_first(definition, material)[0])}, so nuisance"
-            " is the same for both and may itself be what they agree on."
+            f"Both models read the camera {', '.join(_shared_cameras(definition, material))}, so"
+            " nuisance is the same for both and may itself be what they agree on."
         )
+    for side, model in zip("xy", _first(definition, material), strict=True):
+        streams = material.streams(side, m.seeds[0])
+        if not material.cameras(side, m.seeds[0]):
+            made.append(
+                f"{model.name} reads no camera but {', '.join(streams.values())}: its control in"
+                " place of pixels is the mean of these, and nuisance of pictures does not reach it."
+            )
+        elif len(material.cameras(side, m.seeds[0])) > 1:
+            made.append(
+                f"{model.name} reads several cameras; its pixels are those of"
+                f" {material.cameras(side, m.seeds[0])[0]}."
+            )
+        renamed = [f"{name} reads {to}" for name, to in streams.items() if name != to]
+        if renamed:
+            made.append(f"Of the inputs of {model.name}, {', '.join(renamed)}.")
     if definition.episodes.test_failures:
         made.append(
             "Where models were trained on successes only, as the reference pair was, failures are"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -10,12 +10,14 @@ from mirror_analysis import controls
 from mirror_analysis.definitions import EpisodesSection
 from mirror_analysis.episodes import Episode, Episodes
 from mirror_analysis.episodes.nuisance import Nuisance, apply_nuisance
-from mirror_analysis.errors import ShapeError, StreamError, UnknownNameError
+from mirror_analysis.errors import ShapeError, UnknownNameError
 from mirror_analysis.extraction import extract
 from mirror_analysis.features import Layers, Paired, pair
 from mirror_analysis.models.model import Model
+from mirror_analysis.models.reference import ReferenceExecution
 from mirror_analysis.store import FeatureStore
-from mirror_analysis.study.contrasts import Contrast, Source
+from mirror_analysis.streams import resolve
+from mirror_analysis.study.contrasts import Contrast, Raw, Source, contrasts
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage in words, done, total)."""
@@ -31,6 +33,10 @@ class Material:
         store: folder where features are kept.
         device: where models run.
         progress: told of extraction.
+        streams: side -> model input -> stream of the episodes, where names differ.
+
+    Raises:
+        StreamError: once a model is asked for that the episodes do not fit.
     """
 
     def __init__(
@@ -42,7 +48,9 @@ class Material:
         store: Path,
         device: str,
         progress: Progress,
+        streams: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
+        self._given = streams or {}
         self.plain, self.model = episodes, models
         self._weights = cache(lambda model: model.weights_sha256)
         self._twin = cache(self._untrained)
@@ -75,13 +83,18 @@ class Material:
             return self._remember(
                 model.name,
                 condition,
-                lambda: self._extract(model, condition),
+                lambda: self._extract(model, side, condition),
                 weights=self._weights(model),
             )
         if source == "pixels":
-            camera = camera_of(self.model(side, seed))
+            (camera, *_) = self.cameras(side, seed)
             name = f"pixels {camera}"
             return self._remember(name, condition, lambda: controls.pixels(episodes, camera))
+        if source == "input":
+            given = list(self.streams(side, seed).values())
+            vectors = [name for name in given if name != "instruction"]
+            name = f"input {', '.join(vectors)}"
+            return self._remember(name, condition, lambda: controls.inputs(episodes, vectors))
         if source == "task identity":
             return self._remember(source, condition, lambda: controls.identity(episodes, "task"))
         described = {
@@ -91,10 +104,37 @@ class Material:
         }[source]
         return self._remember(source, condition, lambda: described(episodes))
 
-    def has(self, source: Source) -> bool:
-        """Whether the episodes carry what a source is made from."""
+    def streams(self, side: str, seed: int) -> dict[str, str]:
+        """The stream of the episodes that each input of a side's model reads."""
+        model = self.model(side, seed)
+        return resolve(model.name, model.needs, self.plain.streams, self._given.get(side))
+
+    def cameras(self, side: str, seed: int) -> tuple[str, ...]:
+        """Cameras of the episodes that a side's model reads."""
+        split = (stream.partition(":") for stream in self.streams(side, seed).values())
+        return tuple(name for kind, _, name in split if kind == "camera")
+
+    def contrasts(self, seed: int) -> tuple[Contrast, ...]:
+        """What the episodes and models allow to be measured."""
+        raw: dict[str, Raw] = {
+            side: "pixels" if self.cameras(side, seed) else "input" for side in "xy"
+        }
+        given = [set(self.streams(side, seed).values()) - {"instruction"} for side in "xy"]
+        every = contrasts(raw["x"], raw["y"], same_input=given[0] == given[1])
+        return tuple(c for c in every if self.has(c.x, "x", seed) and self.has(c.y, "y", seed))
+
+    def has(self, source: Source, side: str, seed: int) -> bool:
+        """Whether models and episodes carry what a source is made from."""
+        if source == "input":
+            return bool(set(self.streams(side, seed).values()) - {"instruction"})
         if source not in ("state", "proprioception"):
             return True
+        if source == "proprioception" and not any(
+            isinstance(self.model(s, seed), ReferenceExecution) for s in "xy"
+        ):
+            return False
+        if source == "state" and set(self.streams(side, seed).values()) == {"states"}:
+            return False  # it is the model's whole input, and as such a control
         widths = {episode.states.shape[1] for episode in self.plain}
         if len(widths) != 1 or widths == {0}:
             return False
@@ -117,30 +157,16 @@ class Material:
         # Seeds of twins must differ between sides, training seeds and draws.
         return self.model(side, seed).untrained(10_000 * (side == "y") + 100 * (seed + 1) + draw)
 
-    def _extract(self, model: Model, condition: str) -> Layers:
+    def _extract(self, model: Model, side: str, condition: str) -> Layers:
         stage = f"extracting {model.name} ({condition} views)"
         return extract(
             model,
             self.episodes(condition),
             device=self.device,
+            streams=self._given.get(side),
             store=self._store,
             progress=lambda p: self._progress(stage, p.done, p.total),
         )
-
-
-def camera_of(model: Model) -> str:
-    """The view a model reads.
-
-    Raises:
-        StreamError: if it reads none.
-    """
-    for name in model.inputs:
-        kind, _, camera = name.partition(":")
-        if kind == "camera":
-            return camera
-    raise StreamError(
-        f"{model.name} reads {', '.join(model.inputs)} and no camera; pixels are no control for it"
-    )
 
 
 def require_layer(model: Model, name: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mirror_analysis.definitions import StudyDefinition
-from mirror_analysis.study.contrasts import CONTRASTS, PAIR, Contrast
+from mirror_analysis.study.contrasts import PAIR, Contrast
 from mirror_analysis.study.material import Material
 from mirror_analysis.study.parts import Job, Kind, Rows, fingerprint
 
@@ -44,10 +44,14 @@ class Piece:
         return " | ".join(map(str, words))
 
 
-def pieces(definition: StudyDefinition, conditions: Sequence[str] = CONDITIONS) -> Iterator[Piece]:
+def pieces(
+    definition: StudyDefinition,
+    contrasts: Sequence[Contrast],
+    conditions: Sequence[str] = CONDITIONS,
+) -> Iterator[Piece]:
     """Every part of a study, in the order of a report."""
     for condition in conditions:
-        for contrast in CONTRASTS:
+        for contrast in contrasts:
             for seed in definition.models.seeds:
                 for draw in range(definition.models.untrained_draws if contrast.draws else 1):
                     yield from _of_contrast(definition, contrast, condition, seed, draw)

@@ -19,7 +19,7 @@ from mirror_analysis.provenance import record
 from mirror_analysis.results import EmbeddingMap, Result, load_result, save_result
 from mirror_analysis.similarity.measures import load_measure
 from mirror_analysis.study import describing
-from mirror_analysis.study.contrasts import CONTRASTS, PAIR
+from mirror_analysis.study.contrasts import PAIR, contrasts
 from mirror_analysis.study.findings import findings
 from mirror_analysis.study.maps import draw_maps
 from mirror_analysis.study.material import Material, collect_episodes, require_layer
@@ -109,11 +109,7 @@ def execute(
         The result; contrasts with what the episodes do not carry are left out.
     """
     told = progress
-    planned = [
-        piece
-        for piece in pieces(definition, conditions)
-        if material.has(piece.contrast.x) and material.has(piece.contrast.y)
-    ]
+    planned = list(pieces(definition, material.contrasts(definition.models.seeds[0]), conditions))
     jobs: dict[str, Job] = {}
     for piece in planned:
         jobs[piece.name] = job(piece, material, definition, folder / "parts", rows=rows)
@@ -175,7 +171,7 @@ def _require(definition: StudyDefinition, models: Callable[[str, int], Model]) -
             require_layer(models(side, seed), layer)
     for name in definition.measures.names:
         load_measure(name)
-    known = [contrast.key for contrast in CONTRASTS if not contrast.shuffle]
+    known = [contrast.key for contrast in contrasts() if not contrast.shuffle]
     for key in definition.measures.grids:
         if key not in known:
             raise UnknownNameError("contrast of a grid", key, known)

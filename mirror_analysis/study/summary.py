@@ -13,7 +13,7 @@ import numpy as np
 from mirror_analysis.definitions import StudyDefinition
 from mirror_analysis.inference.estimate import Estimate, excess, independent_difference
 from mirror_analysis.results import Comparison, Interval, Null, Parameter, Role, Score
-from mirror_analysis.study.contrasts import CONTRASTS, PAIR, Contrast
+from mirror_analysis.study.contrasts import PAIR, Contrast
 from mirror_analysis.study.parts import Part
 from mirror_analysis.study.plan import OUTCOME_CONTRASTS, Piece
 
@@ -172,7 +172,7 @@ def _largest(values: list[float | None]) -> float | None:
 def _differences(estimates: Mapping[Place, Estimate], scores: list[Score]) -> Iterator[Score]:
     """The pair less each control and reference, then less the best control."""
     averaged = _averaged(scores)
-    roles = {contrast.key: contrast.role for contrast in CONTRASTS}
+    roles = {place.contrast: score.role for place, score in averaged.items()}
     for place, estimate in estimates.items():
         if place.contrast != PAIR:
             continue

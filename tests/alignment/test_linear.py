@@ -6,7 +6,7 @@ import torch
 from mirror_analysis.alignment import AlignmentConfig, LinearAlignment, recall_at_k
 from mirror_analysis.alignment.linear import Curve
 from mirror_analysis.errors import DefinitionError, FormatError, ShapeError
-from mirror_analysis.models.files import read_safetensors, write_safetensors
+from mirror_analysis.files.safetensors import read_safetensors, write_safetensors
 
 
 def alignment(x: int = 5, y: int = 3, width: int = 8, seed: int = 0) -> LinearAlignment:

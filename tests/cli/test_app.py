@@ -37,7 +37,8 @@ def test_a_fault_from_the_shell_is_one_line(tmp_path):
     shown = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, check=False)
     assert shown.returncode == 1 and shown.stdout == ""
     assert (
-        shown.stderr == f"error: no folder {tmp_path}/nowhere; give one that holds manifest.jsonl\n"
+        shown.stderr == f"error: no episodes at {tmp_path}/nowhere; give a file or folder that is"
+        " there, or collect some with `mirror episodes metaworld --out DIR`\n"
     )
 
 
@@ -74,7 +75,13 @@ def test_inspect_tells_a_checkpoint_by_name_and_file(mirror, place):
     assert [row["layer"] for row in found["layers"]] == [info.name for info in model.layers()]
     assert "license" not in found
     named = mirror("inspect", "actor-s0", "--include", place / "include").out
-    for words in ("camera:B, states", "A small model.", "Apache-2.0", "accuracy: 0.25", "hidden3"):
+    for words in (
+        "camera:B, states [39]",
+        "A small model.",
+        "Apache-2.0",
+        "accuracy: 0.25",
+        "hidden3",
+    ):
         assert words in named
 
 

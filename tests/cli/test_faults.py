@@ -34,13 +34,13 @@ def compare(mirror, place, tmp_path, *more, a="watcher.safetensors", source=None
 
 def test_checkpoints_that_are_not_there(mirror, place, tmp_path):
     assert mirror("inspect", tmp_path / "no.safetensors").fault == (
-        f"no checkpoint at {tmp_path}/no.safetensors; give a file that is there, or a name of"
-        " `mirror list`"
+        f"no checkpoint at {tmp_path}/no.safetensors; give a file or folder that is there, a name of"
+        " `mirror list`, or a hub id such as facebook/dinov2-base"
     )
     found = mirror("inspect", "watcher-s1", "--include", place / "include").fault
     assert found.startswith("unknown checkpoint 'watcher-s1'; did you mean 'watcher-s0'?")
-    assert mirror("inspect", place).fault.startswith(f"no checkpoint at {place}; give a file that")
-    assert "not a whole safetensors file" in mirror("inspect", place / "file").fault
+    assert "(a folder with" in mirror("inspect", place).fault
+    assert "is of no known family; known are" in mirror("inspect", place / "file").fault
     fault = compare(mirror, place, tmp_path, a="no.safetensors").fault
     assert fault.startswith("no checkpoint at") and not written(tmp_path)
 
@@ -120,7 +120,7 @@ def test_studies_and_kinds_and_folders_that_are_not_there(mirror, place, tmp_pat
 
 def test_episodes_that_are_not_there_or_too_few(mirror, place, tmp_path):
     fault = compare(mirror, place, tmp_path, source=tmp_path / "no").fault
-    assert fault == f"no folder {tmp_path}/no; give one that holds manifest.jsonl"
+    assert fault.startswith(f"no episodes at {tmp_path}/no; give a file or folder that is there")
     assert "unknown episode reader 'rlsd'" in mirror("episodes", "rlsd:here").fault
     one = world.written(tmp_path / "one", [world.episode("push", 0)])
     fault = compare(mirror, place, tmp_path, source=one).fault
@@ -133,12 +133,17 @@ def test_episodes_that_are_not_there_or_too_few(mirror, place, tmp_path):
 def test_episodes_without_a_camera(mirror, place, tmp_path):
     one_eyed = [world.episode(t, i, cameras=("A",)) for t in world.TASKS for i in range(8)]
     source = world.written(tmp_path / "episodes", one_eyed)
-    assert "have no camera 'B'" in compare(mirror, place, tmp_path, source=source).fault
+    fault = compare(mirror, place, tmp_path, source=source).fault
+    assert "does not fit the episodes: no camera:B" in fault
+    assert fault.endswith("--map 'camera:B=camera:A'")
     train = mirror("train", "execution", "--episodes", source, "--out", tmp_path / "x.safetensors")
     assert "have no camera 'B'" in train.fault
     extract = mirror("extract", place / "actor.safetensors", "--episodes", source, "--store",
                      tmp_path / "store")  # fmt: skip
-    assert "actor needs camera:B, states but the episodes have" in extract.fault
+    assert (
+        "actor does not fit the episodes: no camera:B. It needs camera:B, states [39]"
+        in extract.fault
+    )
     assert not written(tmp_path / "out") and not (tmp_path / "x.safetensors").exists()
 
 

@@ -252,5 +252,5 @@ def test_sources_are_a_reader_and_a_path(folder):
         load_episodes(f"array:{folder}")
     with pytest.raises(DefinitionError, match="limit is -1 episodes; needed 0 or more"):
         load_episodes(str(folder), limit=-1)
-    with pytest.raises(MissingFileError, match="no folder"):
+    with pytest.raises(MissingFileError, match="no episodes at"):
         load_episodes(str(folder / "nowhere"))

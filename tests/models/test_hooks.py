@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mirror_analysis.errors import HookError, ShapeError, UnknownNameError
+from mirror_analysis.errors import DefinitionError, HookError, ShapeError, UnknownNameError
 from mirror_analysis.models.hooks import first_tensor, record, unwrap
 from mirror_analysis.models.model import LayerInfo, weights_digest
 from mirror_analysis.models.pooling import Pooling, pool
@@ -121,7 +121,9 @@ def test_pooling_reads_back_what_it_writes(text) -> None:
 
 @pytest.mark.parametrize("text", ["", "max", "mean/", "mean/grid3", "grid2", "mean/grid2/x"])
 def test_unknown_pooling_names_all_known(text) -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown pooling .*last/grid2, last/grid4, mean"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown pooling .*last/grid2, last/grid4, last/patches, mean"
+    ):
         Pooling.parse(text)
 
 
@@ -215,9 +217,33 @@ def test_a_layer_without_a_tap_is_named() -> None:
 def test_repeated_calls_follow_the_declared_rule() -> None:
     calls = [value(B, C) + k for k in range(3)]
     expected = {"first": calls[0], "last": calls[2], "mean": sum(calls) / 3}
+    expected |= {f"step {k}": calls[k - 1] for k in (1, 2, 3)}
     for rule, tensor in expected.items():
         got = run(Fires(*calls), info("episode channel", calls=rule), calls=3)
         torch.testing.assert_close(got, tensor)
+
+
+def test_a_step_that_never_comes_and_a_rule_that_is_none_are_refused() -> None:
+    words = "layer 'a' ran 2 times in the forward pass but 'step 3' was asked for; ask for an"
+    with pytest.raises(HookError, match=words):
+        run(Fires(value(B, C)), info("episode channel", calls="step 3"), calls=2)
+    for rule in ("third", "step 0", "step", "step -1"):
+        with pytest.raises(DefinitionError, match=f"'{rule}' does not say which call of a layer"):
+            info("episode channel", calls=rule)
+
+
+@pytest.mark.parametrize("axes", ["episode token channel", "token episode channel"])
+def test_class_tokens_and_patches_are_told_apart(axes) -> None:
+    x = value(B, 5, C)
+    layer = LayerInfo("a", C, axes, prefix=2)
+    given = Fires(x if axes.startswith("episode") else x.transpose(0, 1))
+    for rule, expected in {"mean": x.mean(1), "cls": x[:, 0], "patches": x[:, 2:].mean(1)}.items():
+        torch.testing.assert_close(run(given, layer, pooling=f"mean/{rule}"), expected)
+    bare = LayerInfo("a", C, axes)
+    with pytest.raises(ShapeError, match="layer 'a' has no class token; 'mean/cls' needs one"):
+        run(given, bare, pooling="mean/cls")
+    with pytest.raises(ShapeError, match="has a prefix of 1 tokens on the axes 'episode channel'"):
+        LayerInfo("a", C, "episode channel", prefix=1)
 
 
 def test_repeated_calls_without_a_rule_are_refused() -> None:

@@ -5,12 +5,14 @@ import torch
 
 from mirror_analysis.errors import (
     ChecksumError,
+    DefinitionError,
     DeviceError,
     FormatError,
     MissingFileError,
     UnknownNameError,
 )
-from mirror_analysis.models import FAMILIES, load_model
+from mirror_analysis.models import load_model
+from mirror_analysis.models.families import FAMILIES, family
 from mirror_analysis.models.model import ExecutionModel
 from mirror_analysis.models.networks import ExecutionNetwork
 from mirror_analysis.models.reference import ReferenceExecution, save
@@ -85,18 +87,23 @@ def test_a_file_beside_goes_before_a_name_but_a_folder_does_not(own, monkeypatch
     assert load_model("tiny-s0", include=[own]).name == "tiny-s0"
     (own / "tiny-s0").rmdir()
     (own / "tiny-s0").write_bytes(b"garbage")
-    with pytest.raises(FormatError, match="tiny-s0 is not a whole safetensors file"):
+    with pytest.raises(
+        FormatError, match=r"tiny-s0 \(its bytes: \w+\) is of no known family; known"
+    ):
         load_model("tiny-s0", include=[own])
 
 
-def test_what_is_not_there_is_refused_as_what_it_looks_like(own, tmp_path):
+def test_what_is_not_there_is_refused_as_what_it_looks_like(own, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
     words = r"unknown checkpoint 'tiny-s1'; did you mean 'tiny-s0'\? \(known: .*tiny-1\.5, tiny-s0"
     with pytest.raises(UnknownNameError, match=words):
         load_model("tiny-s1", include=[own])
     for source in ("runs/policy", "policy.safetensors", str(tmp_path / "policy")):
-        with pytest.raises(MissingFileError, match=f"no checkpoint at {source}; give a file that"):
+        with pytest.raises(MissingFileError, match=f"no checkpoint at {source}; give a file or"):
             load_model(source, include=[own])
-    with pytest.raises(MissingFileError, match=f"no checkpoint at {own}; give a file that is the"):
+    words = r"\(a folder with checkpoints, runs\) is of no known family; known are "
+    with pytest.raises(FormatError, match=words):
         load_model(own)
 
 
@@ -118,12 +125,20 @@ def test_a_model_is_put_where_it_is_asked_for(made):
     assert load_model(made[0], device="cuda").device.type == "cuda"
 
 
-def test_families_are_functions_that_are_there():
-    import importlib
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_say_what_they_read_and_which_options_they_take(name):
+    module = family(name)
+    assert module.SUMMARY and all(module.OPTIONS.values())
+    assert callable(module.recognise) and callable(module.load)
 
-    for family, target in FAMILIES.items():
-        module, _, name = target.partition(":")
-        assert callable(getattr(importlib.import_module(module), name)), family
+
+def test_families_and_options_that_there_are_not_are_refused(made):
+    with pytest.raises(UnknownNameError, match="unknown family of checkpoints 'referense'; did"):
+        load_model(made[0], family="referense")
+    with pytest.raises(UnknownNameError, match="unknown option of reference 'frames'"):
+        load_model(made[0], options={"frames": "3"})
+    with pytest.raises(DefinitionError, match="'third' does not say which call of a layer counts"):
+        load_model(made[0], calls="third")
 
 
 def test_the_package_gives_its_public_names_and_no_others():

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import small_study as here
 import tiny_world as world
+import torch
 
 from mirror_analysis import controls
 from mirror_analysis.episodes import Episodes
-from mirror_analysis.errors import StreamError, UnknownNameError
+from mirror_analysis.errors import UnknownNameError
 from mirror_analysis.extraction import extract
-from mirror_analysis.study.contrasts import CONTRASTS
-from mirror_analysis.study.material import Material, camera_of, require_layer
+from mirror_analysis.models.model import ExecutionModel, Input, LayerInfo
+from mirror_analysis.study.contrasts import contrasts
+from mirror_analysis.study.material import Material, require_layer
 
 FEW = 2  # of each kind of episode
 
@@ -98,7 +100,7 @@ def test_nuisance_disturbs_what_is_seen_and_nothing_else(stuff):
 
 def test_rows_of_both_sides_are_matched_in_every_contrast(stuff, few):
     ids = [episode.id for episode in few]
-    for contrast in CONTRASTS:
+    for contrast in contrasts():
         assert stuff.pair(contrast, "plain", 0, 0).index.episode.tolist() == ids
 
 
@@ -127,25 +129,78 @@ def test_what_is_stored_is_not_computed_again(few, tmp_path):
 
 
 def test_sources_that_episodes_cannot_give(few, tmp_path):
-    def has(width):
+    def has(width, model=world.observation):
         chosen = [replace(e, states=e.states[:, : width(i)].copy()) for i, e in enumerate(few)]
         stuff = here.material(Episodes(chosen), tmp_path)
-        found = {c.y for c in CONTRASTS if stuff.has(c.y)}
+        stuff.model = lambda side, seed: model() if side == "y" else world.observation()
+        found = {c.y for c in contrasts() if stuff.has(c.y, "y", 0)}
         assert {"trained", "untrained", "pixels", "time", "task identity"} <= found
         return found & {"state", "proprioception"}
 
-    assert has(lambda i: 39) == {"state", "proprioception"}
-    assert has(lambda i: 7) == {"state"}
+    assert has(lambda i: 39, world.execution) == {"state", "proprioception"}
+    # What Meta-World's hand feels is nothing to other models, however wide their states.
+    assert has(lambda i: 39) == has(lambda i: 7) == {"state"}
     assert has(lambda i: 0) == set()
     assert has(lambda i: 5 + i % 2) == set()
 
 
+class Blind(ExecutionModel):
+    """Acts from states alone."""
+
+    def __init__(self, name: str = "blind", seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.name, self.needs = name, (Input("states", 39),)
+        self.module = torch.nn.Sequential(torch.nn.Linear(39, 5), torch.nn.Tanh())
+
+    def layers(self):
+        return [LayerInfo("hidden", 5, "episode time channel")]
+
+    def taps(self):
+        return {"hidden": self.module}
+
+    def forward_batch(self, episodes):
+        return self.module(torch.from_numpy(np.stack([e.stream("states") for e in episodes])))
+
+    def act(self, now):
+        raise NotImplementedError
+
+    def untrained(self, seed):
+        return Blind(f"{self.name}-untrained{seed}", seed + 1)
+
+
+def test_a_model_without_a_camera_is_held_against_what_it_is_given(few, tmp_path):
+    stuff = here.material(few, tmp_path)
+    stuff.model = lambda side, seed: Blind() if side == "y" else world.observation()
+    keys = [c.key for c in stuff.contrasts(0)]
+    assert {"trained-input", "pixels-trained", "pixels-input"} <= set(keys)
+    assert not {"trained-pixels", "pixels-pixels", "trained-state"} & set(keys)
+    assert stuff.cameras("x", 0) == ("A",) and stuff.cameras("y", 0) == ()
+    (given,) = stuff.layers("y", "input", "plain", 0, 0).values()
+    expected = np.stack([episode.states.mean(axis=0) for episode in few])
+    np.testing.assert_allclose(given.values, expected, rtol=1e-6)
+
+
+def test_two_models_that_are_given_the_same_have_no_control_of_it(few, tmp_path):
+    stuff = here.material(few, tmp_path)
+    stuff.model = lambda side, seed: Blind()
+    keys = {c.key for c in stuff.contrasts(0)}
+    assert "input-input" not in keys and {"trained-input", "input-trained"} <= keys
+
+
+def test_streams_are_mapped_for_each_side(few, tmp_path):
+    stuff = here.material(few, tmp_path)
+    stuff._given = {"x": {"camera:A": "camera:B"}}
+    assert stuff.streams("x", 0) == {"camera:A": "camera:B"}
+    assert stuff.cameras("x", 0) == ("B",) == stuff.cameras("y", 0)
+    (pixels,) = stuff.layers("x", "pixels", "plain", 0, 0).values()
+    assert pixels.key.checkpoint == "pixels B"
+    found = stuff.layers("x", "trained", "plain", 0, 0)
+    direct = extract(world.observation(), few, streams={"camera:A": "camera:B"})
+    np.testing.assert_array_equal(values(found, "penultimate"), values(direct, "penultimate"))
+
+
 def test_says_what_is_wrong():
     model = world.observation()
-    assert camera_of(model) == "A"
-    model.inputs = ("states",)
-    with pytest.raises(StreamError, match="watcher-s0 reads states and no camera; pixels are no"):
-        camera_of(model)
     require_layer(model, "conv4")
     with pytest.raises(UnknownNameError, match="unknown layer of watcher-s0 'conv5'; did you mean"):
         require_layer(model, "conv5")

@@ -11,16 +11,28 @@ import small_study as here
 import tiny_world as world
 
 from mirror_analysis.episodes import Episodes
-from mirror_analysis.study.contrasts import CONTRASTS, PAIR, Source
+from mirror_analysis.study.contrasts import PAIR, Source, contrasts
 from mirror_analysis.study.plan import Piece, declared_layers, job, pieces, whole_grid
 
+CONTRASTS = contrasts()
 BY_KEY = {contrast.key: contrast for contrast in CONTRASTS}
 
 
 def test_contrasts_are_told_apart_and_one_is_the_pair():
     assert len(BY_KEY) == len(CONTRASTS)
     assert [c.key for c in CONTRASTS if c.role == "pair"] == [PAIR]
-    assert {c.x for c in CONTRASTS} | {c.y for c in CONTRASTS} == set(get_args(Source))
+    other = contrasts("pixels", "input")
+    every = (*CONTRASTS, *other)
+    assert {c.x for c in every} | {c.y for c in every} == set(get_args(Source))
+    raw = {c.key for c in other} - {c.key for c in CONTRASTS}
+    assert raw == {"trained-input", "pixels-input"}
+    assert len({c.key for c in other}) == len(other) == len(CONTRASTS)
+
+
+def test_what_both_are_given_is_no_control_where_it_is_the_same():
+    for raw in ("pixels", "input"):
+        keys = {c.key for c in contrasts(raw, raw, same_input=True)}
+        assert f"{raw}-{raw}" not in keys and {f"trained-{raw}", f"{raw}-trained"} <= keys
 
 
 def test_a_control_has_learned_at_most_one_side_and_is_told_nothing():
@@ -34,7 +46,7 @@ def test_a_control_has_learned_at_most_one_side_and_is_told_nothing():
 
 def test_every_contrast_stands_in_both_conditions_for_every_seed_and_draw():
     definition = world.definition(models={"seeds": [0, 3], "untrained_draws": 2})
-    planned = list(pieces(definition))
+    planned = list(pieces(definition, CONTRASTS))
     assert len({piece.name for piece in planned}) == len(planned)
     found = Counter((p.kind, p.contrast.key, p.condition) for p in planned)
     for condition in ("plain", "nuisance"):
@@ -49,7 +61,9 @@ def test_every_contrast_stands_in_both_conditions_for_every_seed_and_draw():
 def test_outcomes_are_asked_of_trained_and_untrained_pairs_where_there_are_failures():
     def asked(definition):
         return {
-            (p.contrast.key, p.outcome, p.draw) for p in pieces(definition) if p.kind == "outcome"
+            (p.contrast.key, p.outcome, p.draw)
+            for p in pieces(definition, CONTRASTS)
+            if p.kind == "outcome"
         }
 
     both = {
@@ -64,7 +78,7 @@ def test_grids_are_made_where_they_are_asked_for():
         measures={"alignment_grids": ["nuisance"], "grids": ["untrained-untrained"]},
         models={"untrained_draws": 2},
     )
-    planned = list(pieces(definition))
+    planned = list(pieces(definition, CONTRASTS))
     grids = [(p.contrast.key, p.condition) for p in planned if p.kind == "alignment grid"]
     assert grids == [(PAIR, "nuisance")]
     whole = {(p.contrast.key, p.draw) for p in planned if whole_grid(definition, p)}

@@ -20,8 +20,9 @@ from mirror_analysis.errors import (
 )
 from mirror_analysis.results import load_result, select
 from mirror_analysis.study import run_study, running
-from mirror_analysis.study.contrasts import CONTRASTS, PAIR
+from mirror_analysis.study.contrasts import PAIR, contrasts
 
+CONTRASTS = contrasts()
 DEFINITION = world.definition(measures={"names": ["linear_cka"], "recall": [1]})
 
 

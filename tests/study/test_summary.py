@@ -7,7 +7,7 @@ import tiny_world as world
 
 from mirror_analysis.inference.estimate import Estimate, excess, independent_difference
 from mirror_analysis.results import Comparison, Interval, Null, Score, select
-from mirror_analysis.study.contrasts import CONTRASTS, PAIR
+from mirror_analysis.study.contrasts import contrasts, PAIR
 from mirror_analysis.study.parts import Part
 from mirror_analysis.study.plan import pieces
 from mirror_analysis.study.summary import UNTRAINED, summarise
@@ -16,7 +16,7 @@ FOLDS = 5
 DEFINITION = world.definition(
     models={"seeds": [0, 1, 2], "untrained_draws": 2}, measures={"grids": [PAIR]}
 )
-BY_KEY = {contrast.key: contrast for contrast in CONTRASTS}
+BY_KEY = {contrast.key: contrast for contrast in contrasts()}
 
 
 def comparison(g, names, layers, within):
@@ -48,7 +48,7 @@ def comparison(g, names, layers, within):
 def made_parts(definition=DEFINITION, conditions=("plain", "nuisance")):
     g = np.random.default_rng(0)
     made = {}
-    for piece in pieces(definition, conditions):
+    for piece in pieces(definition, contrasts(), conditions):
         networks = [
             side in ("trained", "untrained") for side in (piece.contrast.x, piece.contrast.y)
         ]
@@ -108,7 +108,7 @@ def reachable(interval, measure):
     return msgspec.structs.replace(interval, low=low)
 
 
-@pytest.mark.parametrize("contrast", [c.key for c in CONTRASTS])
+@pytest.mark.parametrize("contrast", [c.key for c in contrasts()])
 @pytest.mark.parametrize("condition", ["plain", "nuisance"])
 def test_means_over_draws_then_seeds(parts, scores, contrast, condition):
     for measure, within in (("recall_at_1", ""), ("recall_at_1", "task"), ("linear_cka", "task")):
@@ -165,7 +165,7 @@ def test_differences_are_the_pair_less_each_other_contrast(parts, scores):
         for within in ("", "task"):
             pair = estimate(parts, PAIR, "recall_at_1", condition, within)
             place = {"measure": "recall_at_1", "condition": condition, "within": within}
-            rest = {c.key for c in CONTRASTS} - {PAIR}
+            rest = {c.key for c in contrasts()} - {PAIR}
             found = select(scores, role="difference", **place)
             assert {s.parameters["against"] for s in found} == rest | {"best control"}
             controls = {}

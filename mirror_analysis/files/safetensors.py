@@ -1,4 +1,4 @@
-"""Safe reading of checkpoint files: nothing in a file is run, and nothing it claims is believed."""
+"""Files of safetensors, read and written; nothing a header claims is believed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from mirror_analysis.errors import ChecksumError, FormatError, MissingFileError
+from mirror_analysis.errors import ChecksumError, FormatError
+from mirror_analysis.files.places import reason, require_file, shown
 
 _MAX_HEADER = 16 * 2**20  # bytes; a model of ten thousand tensors needs about one mebibyte
 _MAX_RANK = 16
@@ -76,9 +77,7 @@ def read_safetensors(
         ChecksumError: if the bytes are not the ones named.
         FormatError: if it is not a whole safetensors file.
     """
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "not there"
-        raise MissingFileError(f"{path} is {kind}; needed a safetensors file")
+    require_file(path, "a safetensors file")
     with path.open("rb") as file:
         if sha256 is not None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -92,21 +91,40 @@ def read_safetensors(
         return {name: _read_tensor(file, name, e, path) for name, e in entries.items()}, metadata
 
 
+def read_header(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
+    """What a safetensors file says it holds, checked as when it is read; no tensor is read.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Name -> (type such as "F32", shape), in the order of the file, and the metadata.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        FormatError: if it is not a whole safetensors file.
+    """
+    require_file(path, "a safetensors file")
+    with path.open("rb") as file:
+        entries, metadata = _read_header(file, path)
+    return {name: (e.dtype, tuple(e.shape)) for name, e in entries.items()}, metadata
+
+
 def _read_header(file: IO[bytes], path: Path) -> tuple[dict[str, _Entry], dict[str, str]]:
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > min(_MAX_HEADER, size - 8):
         limit = f"it holds {size} bytes and the cap is {_MAX_HEADER}"
-        reason = f"its header claims {length} bytes where {limit}" if len(start) == 8 else limit
-        raise FormatError(_not_safetensors(file, path, reason))
+        words = f"its header claims {length} bytes where {limit}" if len(start) == 8 else limit
+        raise FormatError(_not_safetensors(file, path, words))
     try:
         raw = msgspec.json.decode(file.read(length), type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(raw.pop("__metadata__", b"{}"), type=dict[str, str])
         entries = {name: msgspec.json.decode(value, type=_Entry) for name, value in raw.items()}
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        reason = f"its header cannot be read: {error}"
-        raise FormatError(_not_safetensors(file, path, reason)) from None
+        words = f"its header cannot be read: {reason(error)}"
+        raise FormatError(_not_safetensors(file, path, words)) from None
     ordered = dict(sorted(entries.items(), key=lambda item: item[1].data_offsets))
     end = 0
     for name, entry in ordered.items():
@@ -123,28 +141,28 @@ def _read_header(file: IO[bytes], path: Path) -> tuple[dict[str, _Entry], dict[s
 def _check_entry(name: str, entry: _Entry, end: int, path: Path) -> None:
     if entry.dtype not in _DTYPES:
         raise FormatError(
-            f"tensor '{name}' in {path} has the type '{entry.dtype}'; readable are"
+            f"tensor {shown(name)} in {path} has the type {shown(entry.dtype)}; readable are"
             f" {', '.join(_DTYPES)}"
         )
     # Empty tensors too: their strides are products of the sides.
     sides = math.prod(max(n, 1) for n in entry.shape[:_MAX_RANK])
     if len(entry.shape) > _MAX_RANK or min(entry.shape, default=0) < 0 or sides > _MAX_SIZE:
         raise FormatError(
-            f"tensor '{name}' in {path} claims the shape {entry.shape}; needed at most {_MAX_RANK}"
-            f" axes and {_MAX_SIZE} numbers"
+            f"tensor {shown(name)} in {path} claims the shape {str(entry.shape)[:80]}; needed at"
+            f" most {_MAX_RANK} axes and {_MAX_SIZE} numbers"
         )
     first, last = entry.data_offsets
     if first != end:
         what = "overlaps the tensor before it" if first < end else "leaves a gap before it"
         raise FormatError(
-            f"tensor '{name}' in {path} {what} (starts at {first}, needed {end});"
+            f"tensor {shown(name)} in {path} {what} (starts at {first}, needed {end});"
             " write the file anew"
         )
     needed = math.prod(entry.shape) * _DTYPES[entry.dtype].itemsize
     if last - first != needed:
         raise FormatError(
-            f"tensor '{name}' in {path} spans {last - first} bytes but {entry.dtype}"
-            f" {entry.shape} needs {needed}; write the file anew"
+            f"tensor {shown(name)} in {path} spans {last - first} bytes but {entry.dtype}"
+            f" {str(entry.shape)[:80]} needs {needed}; write the file anew"
         )
 
 
@@ -153,13 +171,15 @@ def _read_tensor(file: IO[bytes], name: str, entry: _Entry, path: Path) -> Tenso
     flat = torch.empty(entry.data_offsets[1] - entry.data_offsets[0], dtype=torch.uint8)
     read = file.readinto(flat.numpy().data)  # type: ignore[attr-defined]
     if read != len(flat):
-        raise FormatError(f"{path} ended inside tensor '{name}'; is it still being written?")
+        raise FormatError(f"{path} ended inside tensor {shown(name)}; is it still being written?")
     if entry.dtype == "BOOL" and bool((flat > 1).any()):
-        raise FormatError(f"tensor '{name}' in {path} is BOOL but holds bytes other than 0 and 1")
+        raise FormatError(
+            f"tensor {shown(name)} in {path} is BOOL but holds bytes other than 0 and 1"
+        )
     return flat.view(_DTYPES[entry.dtype]).reshape(entry.shape)
 
 
-def _not_safetensors(file: IO[bytes], path: Path, reason: str) -> str:
+def _not_safetensors(file: IO[bytes], path: Path, words: str) -> str:
     file.seek(0)
     start = file.read(32)
     for magic, kind in _OTHERS.items():
@@ -168,7 +188,7 @@ def _not_safetensors(file: IO[bytes], path: Path, reason: str) -> str:
                 f"{path} looks like {kind}; needed safetensors, so convert it where it was made"
                 " with safetensors.torch.save_file"
             )
-    return f"{path} is not a whole safetensors file: {reason}; fetch or write it anew"
+    return f"{path} is not a whole safetensors file: {words}; fetch or write it anew"
 
 
 def write_safetensors(
@@ -196,9 +216,9 @@ def write_safetensors(
     for name, tensor in ordered:
         if name == "__metadata__" or tensor.dtype not in _NAMES or tensor.layout != torch.strided:
             raise FormatError(
-                f"tensor '{name}' of type {tensor.dtype} ({tensor.layout}) cannot be written to"
-                f" {path}; needed a dense tensor of {', '.join(_NAMES.values())} with another name"
-                " than __metadata__"
+                f"tensor {shown(name)} of type {tensor.dtype} ({tensor.layout}) cannot be written"
+                f" to {path}; needed a dense tensor of {', '.join(_NAMES.values())} with another"
+                " name than __metadata__"
             )
         end = offset + tensor.numel() * tensor.dtype.itemsize
         header[name] = {

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from mirror_analysis.errors import ChecksumError, FormatError, MissingFileError
-from mirror_analysis.models.files import read_safetensors, write_safetensors
+from mirror_analysis.files.safetensors import read_safetensors, write_safetensors
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -228,6 +228,6 @@ def test_a_file_that_shrinks_while_it_is_read_is_named(tmp_path, monkeypatch) ->
     grown = os.stat_result((*os.stat(path)[:6], path.stat().st_size, *os.stat(path)[7:10]))
     path.write_bytes(path.read_bytes()[:-4])
     with monkeypatch.context() as patch:
-        patch.setattr("mirror_analysis.models.files.os.fstat", lambda descriptor: grown)
+        patch.setattr("mirror_analysis.files.safetensors.os.fstat", lambda descriptor: grown)
         with pytest.raises(FormatError, match="ended inside tensor 'a'; is it still being written"):
             read_safetensors(path)

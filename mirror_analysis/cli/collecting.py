@@ -1,0 +1,69 @@
+"""What `mirror episodes` does where it has to make episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirror_analysis.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from mirror_analysis.episodes import Episodes
+
+Report = Callable[[str, int, int], None]
+
+
+def collected(
+    source: str,
+    out: Path | None,
+    *,
+    tasks: Sequence[str],
+    per_task: int,
+    failures: int,
+    seed: int,
+    split: str,
+    frames: int,
+    size: int | None,
+    policies: Sequence[str],
+    camera: str,
+    workers: int | None,
+    report: Report,
+) -> Episodes:
+    """Collects in Meta-World by scripted experts, or in Gymnasium by policies.
+
+    Raises:
+        DefinitionError: if there is no folder to collect into.
+        MirrorError: whatever the collection finds wrong.
+    """
+    if out is None:
+        raise DefinitionError("no folder to collect into; give one with --out DIR")
+    if source == "metaworld":
+        from mirror_analysis.episodes.metaworld import TASKS, collect
+
+        return collect(
+            out,
+            tasks=tuple(tasks) or tuple(TASKS),
+            successes=per_task,
+            failures=failures,
+            seed=seed,
+            split=split,
+            frames=frames,
+            size=size or 64,
+            workers=workers,
+            progress=lambda done, total: report("collecting, by task", done, total),
+        )
+    from mirror_analysis.environments import collect_gym
+
+    return collect_gym(
+        source.removeprefix("gym:"),
+        out,
+        policies=policies,
+        episodes=per_task,
+        camera=camera,
+        size=size or 224,
+        frames=frames,
+        seed=seed,
+        workers=workers,
+        progress=lambda done, total: report("collecting, by part", done, total),
+    )

@@ -1,0 +1,102 @@
+"""The commands that train models and try them: train, recognise, rollout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from mirror_analysis.cli.options import Device, Include, Json, Source, Workers
+from mirror_analysis.cli.terminal import emit, progress, table
+
+if TYPE_CHECKING:
+    from mirror_analysis.results import Score
+
+
+def train(
+    role: Annotated[str, typer.Argument(help="observation or execution.")],
+    episodes: Source,
+    out: Annotated[Path, typer.Option(help="Safetensors file to write.")],
+    camera: Annotated[str, typer.Option(help="View; A to observe, B to act if not given.")] = "",
+    epochs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Passes over the data."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and nuisance.")] = 0,
+    device: Device = "cpu",
+) -> None:
+    """Trains one model of the reference pair from scratch."""
+    from mirror_analysis.cli.making import train as run
+
+    with progress() as report:
+        print(run(role, episodes, out, camera, epochs, seed, device, report))
+
+
+def recognise(
+    checkpoint: Annotated[str, typer.Argument(help="Observation model: name or file.")],
+    episodes: Source,
+    nuisance: Annotated[bool, typer.Option(help="Disturb the views as the study does.")] = False,
+    device: Device = "cpu",
+    include: Include = None,
+    json: Json = False,
+) -> None:
+    """Counts how often an observation model names the right instruction."""
+    from mirror_analysis.episodes import Nuisance, apply_nuisance, load_episodes
+    from mirror_analysis.models import load_model
+    from mirror_analysis.recognition import recognise as run
+
+    model = load_model(checkpoint, device=device, include=include or ())
+    seen = load_episodes(episodes)
+    with progress() as report:
+        scores = run(
+            model,
+            apply_nuisance(seen, Nuisance()) if nuisance else seen,
+            condition="nuisance" if nuisance else "plain",
+            device=device,
+            progress=lambda done, total: report("recognising", done, total),
+        )
+    emit(scores, as_json=json, text=_rates(scores, "accuracy"))
+
+
+def rollout(
+    checkpoint: Annotated[str, typer.Argument(help="Execution model: name or file.")],
+    tasks: Annotated[str, typer.Option(help="Names with commas; all when not given.")] = "",
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes per task.")] = 17,
+    seed: Annotated[int, typer.Option(min=0, help="Of the environments.")] = 0,
+    nuisance: Annotated[bool, typer.Option(help="Disturb the views as the study does.")] = False,
+    workers: Workers = None,
+    include: Include = None,
+    json: Json = False,
+) -> None:
+    """Lets a policy act in Meta-World and counts its successes."""
+    from mirror_analysis.episodes.nuisance import Nuisance
+    from mirror_analysis.rollout import rollout as run
+
+    with progress() as report:
+        scores = run(
+            checkpoint,
+            tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+            episodes=episodes,
+            seed=seed,
+            nuisance=Nuisance() if nuisance else None,
+            workers=workers,
+            include=include or (),
+            progress=lambda done, total: report("rolling out, by part", done, total),
+        )
+    emit(scores, as_json=json, text=_rates(scores, "success"))
+
+
+def _rates(scores: list[Score], name: str) -> str:
+    """Shares with their intervals, one line each."""
+    rows: list[dict[str, object]] = [
+        {
+            "task": s.y,
+            name: s.value,
+            "low": s.interval.low if s.interval else None,
+            "high": s.interval.high if s.interval else None,
+            "episodes": s.n,
+        }
+        for s in scores
+    ]
+    return table(rows, list(rows[0]))
