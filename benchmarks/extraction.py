@@ -85,7 +85,8 @@ def models(rounds: int) -> dict[str, dict[str, float]]:
             wires = resolve(model.name, model.needs, episodes.streams)
             with torch.inference_mode():
                 # The same batches that `extract` makes.
-                for batch in _batches([len(e.steps) for e in episodes], None):
+                times = [len(episode.steps) for episode in episodes]
+                for batch in _batches(times, None, model.frames_at_once):
                     model.forward_batch([_Loaded.of(episodes[i], wires) for i in batch])
 
         def whole(model: Model = model, episodes: Episodes = episodes) -> None:

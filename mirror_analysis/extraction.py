@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mirror_analysis.models.pooling import Pooling
 
 _BATCH = 16  # episodes
-_FRAMES = 512  # of all episodes of a forward pass, where nobody says how many episodes
 _PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -75,8 +74,8 @@ def extract(
         pooling: over time, "mean" or "last" frame; then after a slash over space, "mean" (when
             left out), "grid2" or "grid4", which keep where things are, and of tokens "cls" or
             "patches".
-        batch_size: episodes per forward pass; when None, 16 or as many as have 512 frames
-            together. Only episodes with equally many frames share one.
+        batch_size: episodes per forward pass; when None, 16 or as many as the model takes
+            frames at once. Only episodes with equally many frames share one.
         device: where the model runs, such as "cpu" or "cuda".
         dtype: "float32", or "bfloat16" or "float16" for what autocast runs so; kept in float32.
         streams: model input -> stream of the episodes, where their names differ.
@@ -127,7 +126,7 @@ def extract(
     )
     rows: list[Row] = list(zip(index.episode.tolist(), index.step.tolist(), strict=True))
     stack = _Stack(key, rows, list(infos), _open(store))
-    batches = _batches([len(e.steps) for e in items], batch_size)
+    batches = _batches([len(e.steps) for e in items], batch_size, model.frames_at_once)
     plan = [(b, stack.missing(b)) for b in batches]
     work = [(batch, names) for batch, names in plan if names]
     done = stored = len(items) - sum(len(batch) for batch, _ in work)
@@ -227,13 +226,13 @@ def _open(store: FeatureStore | Path | str | None) -> FeatureStore | None:
     return store if store is None or isinstance(store, FeatureStore) else FeatureStore(store)
 
 
-def _batches(times: Sequence[int], size: int | None) -> list[NDArray[np.int64]]:
+def _batches(times: Sequence[int], size: int | None, frames: int) -> list[NDArray[np.int64]]:
     """Positions of the episodes of each batch; the same whatever is already stored."""
     lengths = np.asarray(times)
     batches = []
     for time in dict.fromkeys(times):
         positions = np.flatnonzero(lengths == time)
-        step = size or max(1, min(_BATCH, _FRAMES // time))
+        step = size or max(1, min(_BATCH, frames // time))
         batches += [positions[i : i + step] for i in range(0, len(positions), step)]
     return batches
 
@@ -263,7 +262,7 @@ def _forward(
 ) -> dict[str, NDArray[np.float32]]:
     """The layers of a batch, in parts of the time where frames do not depend on one another."""
     frames = len(loaded[0].steps)
-    length = max(1, _FRAMES // len(loaded)) if model.framewise else frames
+    length = max(1, model.frames_at_once // len(loaded)) if model.framewise else frames
     if frames <= length:
         return _part(model, loaded, layers, pooling)
     starts = range(0, frames, length)

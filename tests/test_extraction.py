@@ -431,18 +431,15 @@ def test_streams_are_mapped_and_stand_in_the_key() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_a_long_episode_is_run_in_parts_where_frames_stand_alone(monkeypatch, pooling) -> None:
-    from mirror_analysis import extraction
-
+def test_a_long_episode_is_run_in_parts_where_frames_stand_alone(pooling) -> None:
     def framewise() -> Watcher:
         model = Watcher()
         model.layers = lambda: Watcher.layers(model)[:2]
         return model
 
     whole = extract(framewise(), episodes(), pooling=pooling)
-    monkeypatch.setattr(extraction, "_FRAMES", 2)
     model = framewise()
-    model.framewise, seen = True, []
+    model.framewise, model.frames_at_once, seen = True, 2, []
     plain = model.forward_batch
     model.forward_batch = lambda batch: (seen.append(len(batch[0].steps)), plain(batch))[1]
     parts = extract(model, episodes(), pooling=pooling)
@@ -451,6 +448,7 @@ def test_a_long_episode_is_run_in_parts_where_frames_stand_alone(monkeypatch, po
         np.testing.assert_allclose(parts[name].values, features.values, rtol=1e-5, atol=1e-6)
     # Without that leave an episode is never cut.
     model = framewise()
+    model.frames_at_once = 2
     extract(model, episodes(), pooling=pooling)
     assert all(len(batch) == 1 for batch in model.batches)
 

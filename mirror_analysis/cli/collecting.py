@@ -27,6 +27,8 @@ def collected(
     size: int | None,
     policies: Sequence[str],
     camera: str,
+    horizon: int | None,
+    trust: Sequence[str],
     workers: int | None,
     report: Report,
 ) -> Episodes:
@@ -54,14 +56,16 @@ def collected(
             progress=lambda done, total: report("collecting, by task", done, total),
         )
     from mirror_analysis.environments import collect_gym
+    from mirror_analysis.playing import PolicySource
 
     return collect_gym(
         source.removeprefix("gym:"),
         out,
-        policies=policies,
+        policies=[PolicySource(policy, trust=tuple(trust)) for policy in policies],
         episodes=per_task,
-        camera=camera,
-        size=size or 224,
+        camera=camera or None,
+        size=size or 128,
+        horizon=horizon,
         frames=frames,
         seed=seed,
         workers=workers,

@@ -48,13 +48,18 @@ def episodes(
     ] = None,
     size: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=8, help="Height and width in pixels; 64 in metaworld, 224 in gym."),
+        typer.Option(min=8, help="Height and width in pixels; 64 in metaworld, 128 in gym."),
     ] = None,
     policy: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Execution checkpoint that acts in gym; once for each."),
     ] = None,
     camera: Annotated[str, typer.Option(help="View of gym, such as track.")] = "",
+    horizon: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Most steps of an episode of gym; its own limit if none."),
+    ] = None,
+    trust: Trust = None,
     limit: Limit = None,
     codec: Annotated[str, typer.Option(help="Of converted pictures: av1, h264 or png.")] = "av1",
     workers: Workers = None,
@@ -79,6 +84,8 @@ def episodes(
                 size=size,
                 policies=policy or (),
                 camera=camera,
+                horizon=horizon,
+                trust=trust or (),
                 workers=workers,
                 report=report,
             )

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from mirror_analysis.cli.options import Device, Include, Json, Source, Workers
+from mirror_analysis.cli.options import (
+    Checkpoint,
+    Device,
+    Include,
+    Json,
+    Maps,
+    Settings,
+    Source,
+    Trust,
+    Workers,
+)
 from mirror_analysis.cli.terminal import emit, progress, table
 
 if TYPE_CHECKING:
@@ -60,31 +70,70 @@ def recognise(
 
 
 def rollout(
-    checkpoint: Annotated[str, typer.Argument(help="Execution model: name or file.")],
-    tasks: Annotated[str, typer.Option(help="Names with commas; all when not given.")] = "",
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes per task.")] = 17,
+    checkpoint: Checkpoint,
+    env: Annotated[str, typer.Option(help="Gymnasium environment; Meta-World if none.")] = "",
+    tasks: Annotated[str, typer.Option(help="Of Meta-World, with commas; all if none.")] = "",
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes, of each task.")] = 17,
     seed: Annotated[int, typer.Option(min=0, help="Of the environments.")] = 0,
     nuisance: Annotated[bool, typer.Option(help="Disturb the views as the study does.")] = False,
+    horizon: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Most steps of an episode; the environment's own if none."),
+    ] = None,
+    camera: Annotated[str, typer.Option(help="View of Gymnasium, where the policy sees.")] = "",
+    maps: Maps = None,
+    settings: Settings = None,
+    trust: Trust = None,
     workers: Workers = None,
     include: Include = None,
     json: Json = False,
 ) -> None:
-    """Lets a policy act in Meta-World and counts its successes."""
+    """Lets a policy act: success in Meta-World, or return and success in Gymnasium."""
+    from mirror_analysis.cli.options import loading
     from mirror_analysis.episodes.nuisance import Nuisance
+    from mirror_analysis.playing import PolicySource
     from mirror_analysis.rollout import rollout as run
+    from mirror_analysis.streams import parse
 
+    chosen = loading(settings)
+    policy = PolicySource(
+        checkpoint,
+        family=chosen.get("family"),
+        options=tuple(chosen["options"].items()),
+        streams=tuple(parse(maps or ()).items()),
+        trust=tuple(trust or ()),
+        include=tuple(map(str, include or ())),
+    )
     with progress() as report:
         scores = run(
-            checkpoint,
+            policy,
+            env=env or None,
             tasks=[name.strip() for name in tasks.split(",") if name.strip()],
             episodes=episodes,
             seed=seed,
             nuisance=Nuisance() if nuisance else None,
+            horizon=horizon,
+            camera=camera or None,
             workers=workers,
-            include=include or (),
             progress=lambda done, total: report("rolling out, by part", done, total),
         )
-    emit(scores, as_json=json, text=_rates(scores, "success"))
+    emit(scores, as_json=json, text=_rates(scores, "success") if not env else _measured(scores))
+
+
+def _measured(scores: list[Score]) -> str:
+    """Return and success with their intervals, one line each."""
+    rows: list[dict[str, object]] = [
+        {
+            "environment": s.y,
+            "measure": s.measure,
+            "value": s.value,
+            "low": s.interval.low if s.interval else None,
+            "high": s.interval.high if s.interval else None,
+            "episodes": s.n,
+        }
+        for s in scores
+    ]
+    return table(rows, list(rows[0]))
 
 
 def _rates(scores: list[Score], name: str) -> str:

@@ -30,6 +30,7 @@ Seen = Mapping[str, NDArray[Any]]
 """Stream -> what is there now, without an axis for the environment."""
 
 _MEND = "`pip install 'mirror-analysis[gym]'` installs it"
+_ROBOTS = ("Adroit", "AntMaze", "Fetch", "Franka", "Hand", "PointMaze")  # gymnasium-robotics
 _FREE = "free"  # MuJoCo's own view of a whole scene
 _DRAWN = "render"  # the picture an environment without MuJoCo draws of itself
 _LONGEST = 1_000_000  # steps of an environment that does not say
@@ -312,8 +313,7 @@ def _make(gym: Any, name: str, render_mode: str | None) -> Any:
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         if ":" not in name and known not in gym.registry:
-            with contextlib.suppress(ModuleNotFoundError):
-                gym.register_envs(importlib.import_module("gymnasium_robotics"))
+            _register_robots(gym, name)
         if ":" not in name and known not in gym.registry:
             raise UnknownNameError("environment", name, gym.registry)
         try:
@@ -325,6 +325,14 @@ def _make(gym: Any, name: str, render_mode: str | None) -> Any:
             ) from None
         except (gym.error.Error, ImportError, TypeError) as error:
             raise FormatError(f"environment {name} cannot be made: {_line(str(error))}") from None
+
+
+def _register_robots(gym: Any, name: str) -> None:
+    try:
+        gym.register_envs(importlib.import_module("gymnasium_robotics"))
+    except ModuleNotFoundError as error:
+        if name.startswith(_ROBOTS):
+            raise MissingDependencyError(str(error.name), f"environment {name}", _MEND) from None
 
 
 def _line(text: str) -> str:

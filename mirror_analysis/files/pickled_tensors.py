@@ -115,7 +115,7 @@ def view(
             raise PickleFault("a tensor over an empty storage")
         return torch.empty(shape, dtype=getattr(torch, dtype))
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if numbers > max(len(flat), _BROADCAST):
+    if last >= len(flat) or numbers > max(len(flat), _BROADCAST):
         raise PickleFault(
             f"a tensor {str(shape)[:60]} that reaches number {last} of a storage of {len(flat)}"
         )

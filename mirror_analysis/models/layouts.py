@@ -54,6 +54,8 @@ def axes_of(
     channel = behind[_channel([first[i] for i in behind], widths, channels_last)]
     free.remove(channel)
     words[channel] = "channel"
+    if free and "token" in words and "time" not in words:
+        words[words.index("token")] = "time"  # strided over frames, and not all there is
     names = _PLACES.get(len(free), []) if "token" not in words else []
     if len(names) != len(free) or ("time" in names and {"time", "episode*time"} & set(words)):
         return None

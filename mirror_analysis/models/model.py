@@ -176,6 +176,8 @@ class Model(ABC):
         module: the network; its parameters are the model's weights.
         framewise: whether each frame's layers depend on that frame alone, so that a long
             episode may be run in parts.
+        frames_at_once: frames of all episodes of one forward pass, so that it fits the memory,
+            where nobody says how many episodes share one.
         settings: everything but the weights that changes the features, such as how pictures are
             prepared and which call of a layer counts; name -> value.
         facts: what its files say of it, for people: family, architecture, licence and so on.
@@ -186,6 +188,7 @@ class Model(ABC):
     needs: tuple[Input, ...]
     module: torch.nn.Module
     framewise: bool = False
+    frames_at_once: int = 512
     settings: Mapping[str, str] = MappingProxyType({})
     facts: Mapping[str, str] = MappingProxyType({})
 

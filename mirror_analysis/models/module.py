@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -108,15 +109,17 @@ def from_factory(source: str, *, options: Options) -> Model:
             )
         return made
     module = unwrap(made).eval()
-    given = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    given = {key: _digest(tensor) for key, tensor in module.named_parameters()}
     facts = {"family": "module", "architecture": f"{type(module).__name__} of {source}"}
     if path := options.text("weights"):
-        state = unwrapped(read_state_dict(Path(path)), given)
+        state = unwrapped(read_state_dict(Path(path)), module.state_dict())
         put_into(module, state, f"the network of {source}")
         facts["weights"] = state.told
 
     def fresh() -> nn.Module:
-        return _redrawn_where_given(unwrap(_called(source, factory)).eval(), given)
+        # Drawn first: the function may set a seed of its own.
+        seed = int(torch.randint(2**31, ()))
+        return _redrawn_where_given(unwrap(_called(source, factory)).eval(), given, seed)
 
     name = source.replace(":", ".")
     if options.choice("role", "observation", ["observation", "execution"]) == "execution":
@@ -176,16 +179,18 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def _redrawn_where_given(module: nn.Module, given: Mapping[str, Tensor]) -> nn.Module:
+def _redrawn_where_given(module: nn.Module, given: Mapping[str, str], seed: int) -> nn.Module:
     """Weights that came out the same twice were not drawn but read from somewhere."""
-    same = {name: p for name, p in module.named_parameters()
-            if name in given and p.shape == given[name].shape
-            and torch.equal(p, given[name].to(p.device))}  # fmt: skip
-    seed = int(torch.randint(2**31, ()))
+    same = {name: p for name, p in module.named_parameters() if given.get(name) == _digest(p)}
     with torch.no_grad():
         for name, tensor in redrawn(same, seed).items():
             same[name].copy_(tensor)
     return module
+
+
+def _digest(tensor: Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(str(tuple(tensor.shape)).encode() + flat.numpy().tobytes()).hexdigest()
 
 
 def _watching(

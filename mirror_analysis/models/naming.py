@@ -59,7 +59,7 @@ def _endings(paths: Sequence[str]) -> list[str]:
     parts = [path.split(".") for path in paths]
     while min(map(len, parts)) > 1 and len({p[-1] for p in parts}) == 1:
         parts = [p[:-1] for p in parts]
-    ends = (["_".join(p[-k:]) for p in parts] for k in range(1, max(map(len, parts)) + 1))
+    ends = ([".".join(p[-k:]) for p in parts] for k in range(1, max(map(len, parts)) + 1))
     return next(words for words in ends if len(set(words)) == len(words))
 
 

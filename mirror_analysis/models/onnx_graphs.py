@@ -10,7 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mirror_analysis.errors import DefinitionError, DeviceError, FormatError, MissingDependencyError
+from mirror_analysis.errors import (
+    DefinitionError,
+    DeviceError,
+    FormatError,
+    MirrorError,
+    MissingDependencyError,
+)
 from mirror_analysis.files.onnx_files import OnnxFile, read_onnx
 from mirror_analysis.models import graph_inputs
 from mirror_analysis.models.checkpoint import Checkpoint, Options
@@ -199,8 +205,12 @@ class OnnxEngine(Engine):
                 f"device '{device}' was asked for but onnxruntime has only {', '.join(there)};"
                 " install onnxruntime-gpu, or ask for 'cpu'"
             )
-        self._device = device
-        self._session = self._open()
+        before, self._device = self._device, device
+        try:
+            self._session = self._open()
+        except MirrorError:
+            self._device = before
+            raise
 
     def _with(self, model: bytes, sites: Sequence[Site]) -> OnnxEngine:
         return OnnxEngine(

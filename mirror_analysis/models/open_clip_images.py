@@ -19,6 +19,7 @@ from mirror_analysis.errors import (
 from mirror_analysis.models.checkpoint import Checkpoint, Options
 from mirror_analysis.models.model import LayerInfo
 from mirror_analysis.models.open_clip_settings import (
+    fitting_architectures,
     prepared,
     published_preparation,
     vision_settings,
@@ -26,6 +27,8 @@ from mirror_analysis.models.open_clip_settings import (
 from mirror_analysis.models.state_dicts import (
     StateDict,
     check_fit,
+    mentions,
+    on_paper,
     put_into,
     read_state_dict,
     unwrapped,
@@ -34,11 +37,10 @@ from mirror_analysis.models.structure import Structure
 from mirror_analysis.models.timm_images import (
     known_network,
     leading,
-    on_paper,
     picture_layers,
     quiet_timm,
 )
-from mirror_analysis.models.transforms import Transforms
+from mirror_analysis.models.transformers_files import licence
 from mirror_analysis.models.watching import Watching
 from mirror_analysis.torchvision_shim import ensure_torchvision
 
@@ -55,6 +57,7 @@ _OWN = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
         "open_clip_pytorch_model.bin")  # fmt: skip
 _USUAL = ("model.safetensors", "pytorch_model.bin")
 _HALF = "visual."
+_TELLING = ("logit_scale", f"{_HALF}conv1.weight")
 # OpenAI's own files alone hold these beside the weights.
 _OPENAI = ("context_length", "input_resolution", "vocab_size")
 
@@ -111,7 +114,10 @@ class _Tower(nn.Module):
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
-    """What it is, if it is a folder that open_clip wrote."""
+    """What it is, if it is a folder that open_clip wrote, or weights under its names."""
+    if checkpoint.kind != "folder":
+        clip = mentions(checkpoint.path, _TELLING)
+        return "CLIP under open_clip's names, its weights alone" if clip else None
     try:
         if not checkpoint.has(_CONFIG) or _weights(checkpoint) is None:
             return None
@@ -174,8 +180,10 @@ def load(checkpoint: Checkpoint, *, name: str, options: Options) -> Watching:
             (*structure.layers, last), {**structure.taps, last.name: module.embedding}
         )
 
+    bare = replace(found, state=replace(found.state, tensors={}))  # a twin needs no weights
+
     def rebuild() -> tuple[nn.Module, Structure]:
-        twin = found.build()
+        twin = bare.build()
         return twin, structure.moved(module, twin)
 
     return Watching(
@@ -186,12 +194,12 @@ def load(checkpoint: Checkpoint, *, name: str, options: Options) -> Watching:
         structure=structure,
         rebuild=rebuild,
         clip=options.count("frames", 1) if "frames" in options.values else 0,
-        facts=_facts(found, prepare),
+        facts={**_facts(found), **({"licence": said} if (said := licence(checkpoint)) else {})},
         settings={"activation": "QuickGELU" if found.quick else "as the architecture has it"},
     )
 
 
-def _facts(found: _Found, prepare: Transforms) -> dict[str, str]:
+def _facts(found: _Found) -> dict[str, str]:
     gelu = "QuickGELU" if found.quick else "no QuickGELU"
     return {
         "family": "open_clip",
@@ -241,9 +249,10 @@ def _file(checkpoint: Checkpoint, options: Options) -> _Found:
     openai = set(_OPENAI) <= set(whole.tensors)
     architecture = options.text("architecture").replace("/", "-")
     if not architecture:
+        fitting = fitting_architectures(_half(whole)[0].tensors)
         raise DefinitionError(
             f"{checkpoint.path} holds weights alone; say which network of open_clip they are for"
-            " with the option architecture, such as architecture=ViT-B-32"
+            f" with the option architecture (their shapes fit {', '.join(fitting) or 'none known'})"
         )
     config = open_clip.get_model_config(architecture) if ":" not in architecture else None
     if config is None:

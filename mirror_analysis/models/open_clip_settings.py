@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from mirror_analysis.errors import FormatError, UnknownNameError
 from mirror_analysis.models.preparation import CLIP_MEAN, CLIP_STD
 from mirror_analysis.models.timm_settings import arguments_of, three_numbers
@@ -113,3 +115,35 @@ def published_preparation(
     if found:
         return {}, "as CLIP's; published weights differ, so give the option tag", None
     return {}, "as CLIP's, since nothing says it", None
+
+
+def fitting_architectures(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of open_clip's transformers for pictures whose shapes weights have.
+
+    Args:
+        tensors: of the half that watches.
+
+    Example:
+        >>> fitting_architectures(weights)
+        ['ViT-B-32', 'ViT-B-32-quickgelu']
+    """
+    import open_clip
+
+    needed = {"conv1.weight": 4, "positional_embedding": 2, "proj": 2}
+    if any(name not in tensors or tensors[name].ndim != axes for name, axes in needed.items()):
+        return []
+    width, _, patch, _ = tensors["conv1.weight"].shape
+    places = tensors["positional_embedding"].shape[0]
+    blocks = {name.split(".")[2] for name in tensors if name.startswith("transformer.resblocks.")}
+    has = (width, patch, places, len(blocks), tensors["proj"].shape[1])
+    found = []
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        vision = config["vision_cfg"]
+        side, tile = vision.get("image_size", 224), vision.get("patch_size", 16)
+        if "timm_model_name" in vision or not isinstance(side, int):
+            continue
+        sizes = (vision.get("width", 768), tile, (side // tile) ** 2 + 1, vision.get("layers", 12))
+        if (*sizes, config["embed_dim"]) == has:
+            found.append(name)
+    return found

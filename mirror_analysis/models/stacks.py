@@ -12,6 +12,7 @@ from torch import nn
 
 # Of a module's weights, how much has to lie in the row inside it for the module to be a stage.
 _STAGE = 0.6
+_NUMBERED = re.compile(r"\d+[a-z]?$")
 
 _Named = tuple[str, nn.Module]
 
@@ -46,7 +47,8 @@ def stacks(network: nn.Module) -> list[Stack]:
 
     A row is two or more modules of one class, each with two or more matrices of weights: the items
     of a `ModuleList` (one will do) or `Sequential`, and attributes named alike up to a number, such
-    as layer1 to layer4. Where rows make up most of every module of a row, those modules are stages.
+    as layer1 to layer4 or inception3a to inception5b. Where rows make up most of every module of a
+    row, those modules are stages.
 
     Example:
         >>> encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), num_layers=3)
@@ -110,7 +112,7 @@ def _stack(owner: nn.Module, path: str, row: list[_Named]) -> Stack:
     inner = [_inside(child) for _, child in row]
     held = sum(_size(block) for blocks in inner for _, block in blocks)
     staged = all(inner) and held > _STAGE * sum(_size(child) for _, child in row)
-    stem = re.sub(r"\d+$", "", row[0][0])
+    stem = _NUMBERED.sub("", row[0][0])
     place, holder = (path.rpartition(".")[0], path) if _is_list(owner) else (path, join(path, stem))
     stack = Stack(place, holder)
     for i, (name, child) in enumerate(row):
@@ -147,8 +149,8 @@ def _rows(module: nn.Module, *, least: int = 2) -> list[list[_Named]]:
         return [items] if mixed and len(items) >= least else []
     groups: dict[tuple[type, str], list[_Named]] = {}
     for name, child in items:
-        if re.search(r"\d$", name):
-            groups.setdefault((type(child), re.sub(r"\d+$", "", name)), []).append((name, child))
+        if _NUMBERED.search(name):
+            groups.setdefault((type(child), _NUMBERED.sub("", name)), []).append((name, child))
     return [row for row in groups.values() if len(row) >= least]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +144,34 @@ def put_into(module: nn.Module, state: StateDict, what: str) -> None:
     """
     check_fit(state, module.state_dict(), what)
     module.load_state_dict(state.tensors)
+
+
+def on_paper(build: Callable[[], Any], what: str) -> Any:
+    """A network without memory for its weights, to compare weights with.
+
+    Args:
+        build: makes it.
+        what: it, for the words of the error.
+
+    Raises:
+        FormatError: if it cannot be made.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except MirrorError:
+        raise
+    except Exception as error:  # constructors raise classes of every kind
+        raise FormatError(
+            f"no {what} can be made ({told(error)}); copy its files anew, or use the version of"
+            " the package they were saved with"
+        ) from None
+
+
+def told(error: Exception) -> str:
+    """The first line of an error of a package, for the words of ours."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".")
 
 
 def mentions(path: Path, names: Iterable[str]) -> bool:

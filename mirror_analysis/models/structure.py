@@ -65,7 +65,9 @@ def discover(
     has no axis of episodes, are left out.
 
     The network is run on two small inputs of different sizes, so that the axes of every output
-    are known from which of its sizes changed.
+    are known from which of its sizes changed. Only sizes are looked at, so a network of the same
+    architecture on the "meta" device will do, at no cost; `moved` takes what was found to the
+    network itself.
 
     Args:
         module: the network, in evaluation mode.

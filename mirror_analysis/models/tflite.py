@@ -113,17 +113,16 @@ class TfliteEngine(Engine):
                     experimental_preserve_all_tensors=True,
                 )
             self._runtime.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
+            details = self._runtime.get_input_details()
+            every = self._runtime.get_tensor_details()
+        except (ValueError, RuntimeError, TypeError, KeyError) as error:
             raise FormatError(f"{where} cannot be run ({said(error)}); convert it again") from None
-        details = self._runtime.get_input_details()
         self._places = {detail["name"]: detail["index"] for detail in details}
         self.ports = [_port(detail) for detail in details]
         self.batch = 0 if self.ports and all(p.shape[:1] == (None,) for p in self.ports) else 1
         if self.batch and self.ports and self.ports[0].shape:
             self.batch = self.ports[0].shape[0] or 1
-        self._scales = {
-            detail["index"]: detail["quantization"] for detail in self._runtime.get_tensor_details()
-        }
+        self._scales = {detail["index"]: detail["quantization"] for detail in every}
         self._rows = -1
 
     def run(self, feeds: Mapping[str, Tensor], memory: Memory) -> tuple[Values, Tensor, Memory]:
@@ -135,7 +134,7 @@ class TfliteEngine(Engine):
             self._runtime.invoke()
             values = [[self._value(int(site.value))] for site in self.sites]
             return values, self._value(self.answer), {}
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, KeyError) as error:
             raise FormatError(f"{self.where} does not run ({said(error)})") from None
 
     def with_sites(self, sites: Sequence[Site]) -> TfliteEngine:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from mirror_analysis.errors import (
     DefinitionError,
     FormatError,
-    MirrorError,
     MissingDependencyError,
     MissingFileError,
     UnknownNameError,
@@ -26,12 +25,15 @@ from mirror_analysis.models.efficientnet_lite import as_timm, is_lite
 from mirror_analysis.models.state_dicts import (
     StateDict,
     check_fit,
+    on_paper,
     put_into,
     read_state_dict,
+    told,
     unwrapped,
 )
 from mirror_analysis.models.structure import Structure, discover
 from mirror_analysis.models.timm_settings import arguments_of, described, prepared
+from mirror_analysis.models.transformers_files import licence
 from mirror_analysis.models.transforms import Transforms
 from mirror_analysis.models.watching import Watching
 from mirror_analysis.torchvision_shim import ensure_torchvision
@@ -145,8 +147,10 @@ def load(checkpoint: Checkpoint, *, name: str, options: Options) -> Watching:
         module, call, side, options, prefix=leading(module), where=str(checkpoint.path)
     )
 
+    bare = replace(found, state=replace(found.state, tensors={}))  # a twin needs no weights
+
     def rebuild() -> tuple[nn.Module, Structure]:
-        twin = found.build()
+        twin = bare.build()
         return twin, structure.moved(module, twin)
 
     facts = {
@@ -209,34 +213,6 @@ def leading(module: nn.Module) -> int:
     return count if isinstance(count, int) else 0
 
 
-def on_paper(build: Callable[[], Any], what: str) -> Any:
-    """A network without memory for its weights, to compare weights with.
-
-    Args:
-        build: makes it.
-        what: it, for the words of the error.
-
-    Raises:
-        FormatError: if it cannot be made.
-    """
-    try:
-        with torch.device("meta"):
-            return build()
-    except MirrorError:
-        raise
-    except Exception as error:  # constructors raise classes of every kind
-        raise FormatError(
-            f"no {what} can be made ({told(error)}); copy its files anew, or use the version of"
-            " the package they were saved with"
-        ) from None
-
-
-def told(error: Exception) -> str:
-    """The first line of an error of a package, for the words of ours."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200].rstrip(".")
-
-
 def known_network(name: str) -> bool:
     """Whether timm has a network of that name; a name that leads elsewhere is none."""
     import timm
@@ -274,8 +250,8 @@ def _folder(checkpoint: Checkpoint) -> _Found:
         )
     state = read_state_dict(checkpoint.file(file))
     prepare = prepared(settings, where=where)
-    licence = str(settings.get("license") or "")
-    return _Found(architecture, settings, arguments, state, prepare, licence)
+    said = str(settings.get("license") or "") or licence(checkpoint)
+    return _Found(architecture, settings, arguments, state, prepare, said)
 
 
 def _file(checkpoint: Checkpoint, options: Options) -> _Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -128,11 +129,10 @@ def load(checkpoint: Checkpoint, *, name: str, options: Options) -> Watching:
     side = prepare.pixels or ((pixels,) * 2 if pixels else (224, 224))
     call = _call(module, kind, resized=pixels is not None and side != (pixels, pixels))
 
-    def run(episodes: int, time: int) -> object:
-        shape = (episodes * time, 3, *side) if not clip else (episodes, clip, 3, *side)
-        if clip and layout == "picture":
-            shape = (episodes * time, 3, *side)
-        return call(module, torch.rand(shape, generator=torch.Generator().manual_seed(0)))
+    def run(network: nn.Module, episodes: int, time: int) -> object:
+        batch = (episodes * time,) if layout == "picture" else (episodes, clip)
+        where = next(network.parameters()).device
+        return call(network, torch.zeros(*batch, 3, *side, device=where))
 
     structure = _discovered(checkpoint, module, run, options, clip if layout != "picture" else 0)
     facts = {
@@ -281,15 +281,26 @@ def _call(module: Any, kind: str, *, resized: bool) -> Callable[[nn.Module, Tens
 def _discovered(
     checkpoint: Checkpoint,
     module: nn.Module,
-    run: Callable[[int, int], object],
+    run: Callable[[nn.Module, int, int], object],
     options: Options,
     clip: int,
 ) -> Structure:
-    try:
+    def of(network: nn.Module) -> Structure:
         # Whole clips are dear, so as few as will do.
         return discover(
-            module, run, calls=options.calls, prefix=prefix_tokens(module), episodes=1, clip=clip
-        )
+            network, partial(run, network), calls=options.calls, prefix=prefix_tokens(module),
+            episodes=1, clip=clip,
+        )  # fmt: skip
+
+    try:
+        # Shapes are all that is asked, so a shadow without numbers will do, at no cost.
+        with torch.device("meta"), quiet():
+            shadow = _fresh(module)
+        return of(shadow).moved(shadow, module)
+    except Exception:  # whatever cannot be done without numbers is done with them
+        pass
+    try:
+        return of(module)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise FormatError(
@@ -311,13 +322,15 @@ def prefix_tokens(module: nn.Module) -> int:
 
 
 def _rebuild(module: Any, structure: Structure) -> Callable[[], tuple[nn.Module, Structure]]:
-    cls, config = type(module), module.config
-    without = getattr(module, "pooler", module) is None
-
     def rebuild() -> tuple[nn.Module, Structure]:
-        made_with = {"add_pooling_layer": False} if without else {}
         with quiet():
-            twin = cls._from_config(config, dtype=torch.float32, **made_with).eval()
+            twin = _fresh(module)
         return twin, structure.moved(module, twin)
 
     return rebuild
+
+
+def _fresh(module: Any) -> Any:
+    """The same architecture as it is before training."""
+    without = {"add_pooling_layer": False} if getattr(module, "pooler", module) is None else {}
+    return type(module)._from_config(module.config, dtype=torch.float32, **without).eval()

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mirror_analysis.models.bilinear import four_pixels
 from mirror_analysis.models.preparation import Preparation
 from mirror_analysis.models.structure import evenly_spaced
 
@@ -85,9 +86,7 @@ class Transforms(Preparation):  # type: ignore[misc]
         if target is None or target == frame.shape[:2]:
             return frame
         if not self.antialias:
-            x = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].to(torch.float64)
-            x = torch.nn.functional.interpolate(x, target, mode="bilinear", align_corners=False)
-            return x[0].permute(1, 2, 0).add(0.5).floor().to(torch.uint8).numpy()
+            return four_pixels(frame, target)
         filter_ = getattr(Image.Resampling, self.filter.upper())
         return np.asarray(Image.fromarray(frame).resize((target[1], target[0]), filter_))
 

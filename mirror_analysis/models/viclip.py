@@ -15,12 +15,15 @@ from mirror_analysis.models.model import LayerInfo
 from mirror_analysis.models.preparation import IMAGENET_MEAN, IMAGENET_STD
 from mirror_analysis.models.state_dicts import (
     StateDict,
+    check_fit,
     mentions,
+    on_paper,
     put_into,
     read_state_dict,
     unwrapped,
 )
 from mirror_analysis.models.structure import Structure, discover
+from mirror_analysis.models.transformers_files import licence
 from mirror_analysis.models.transforms import Sampling, Transforms
 from mirror_analysis.models.viclip_network import ViclipSize, ViclipVision, fitted_times
 from mirror_analysis.models.watching import Watching
@@ -75,8 +78,10 @@ def load(checkpoint: Checkpoint, *, name: str, options: Options) -> Watching:
     if frames > 1:
         state.tensors[_TIMES] = fitted_times(state.tensors[_TIMES], frames)
         size = replace(size, frames=frames)
+    what = f"a ViCLIP of {size.depth} blocks"
+    check_fit(state, on_paper(lambda: _built(size), what).state_dict(), what)
     module = _built(size)
-    put_into(module, state, f"a ViCLIP of {size.depth} blocks")
+    put_into(module, state, what)
     pixels = size.grid * size.patch
     sampling: Sampling = (
         "stride" if options.choice("sampling", "stride", ["stride", "even"]) == "stride" else "even"
@@ -102,6 +107,7 @@ def load(checkpoint: Checkpoint, *, name: str, options: Options) -> Watching:
         twin = _built(size)
         return twin, structure.moved(module, twin)
 
+    said = licence(checkpoint)
     known = _SIZES.get((size.width, size.depth), "ViCLIP of another size")
     return Watching(
         module,
@@ -116,6 +122,7 @@ def load(checkpoint: Checkpoint, *, name: str, options: Options) -> Watching:
             "architecture": f"{known}/{size.patch}, {size.depth} blocks of {size.width} channels",
             "weights": state.told,
             "left out": _left_out(whole),
+            **({"licence": said} if said else {}),
         },
     )
 

@@ -14,6 +14,8 @@ from mirror_analysis.models.model import EpisodeLike, Input, LayerInfo, Observat
 from mirror_analysis.models.preparation import Preparation
 from mirror_analysis.models.structure import Structure, evenly_spaced, first_output
 
+_PIXELS = 2**22  # of one forward pass: activations of a large encoder stay below a gigabyte
+
 Layout = Literal["picture", "time channel", "channel time"]
 """What the network takes: pictures with the frames folded into the batch, or whole clips as
 [episode, time, channel, height, width] or [episode, channel, time, height, width]."""
@@ -55,6 +57,8 @@ class Watching(ObservationModel):
         self.needs = (Input("camera", note="pictures of any size"),)
         self.framewise = layout == "picture" and not clip
         self.prepare, self.layout, self.clip = prepare, layout, clip
+        height, width = prepare.pixels or (224, 224)
+        self.frames_at_once = max(1, _PIXELS // (height * width))
         self._call, self._rebuild = call, rebuild
         self._structure = _of_clips(structure, clip) if layout == "picture" and clip else structure
         self.facts = {"normalisation": str(prepare), **(facts or {})}

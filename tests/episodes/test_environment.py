@@ -138,6 +138,12 @@ def test_faults_are_named(monkeypatch):
             environment.render()
     with pytest.raises(MissingDependencyError, match="environment HalfCheetah-v3 needs a package"):
         Environment("HalfCheetah-v3")
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    words = r"environment FetchReach-v9 needs gymnasium_robotics, .*'mirror-analysis\[gym\]'` ins"
+    with pytest.raises(MissingDependencyError, match=words):
+        Environment("FetchReach-v9")
+    with pytest.raises(UnknownNameError, match="unknown environment 'ToyPlan-v0'"):
+        Environment("ToyPlan-v0")
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(MissingDependencyError, match=r"needs gymnasium, which is not installed"):
         Environment("ToyPlain-v0")

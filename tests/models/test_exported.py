@@ -157,6 +157,64 @@ def test_hidden_state_starts_anew(folder):
     np.testing.assert_allclose(given, wanted[::-1], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
+def test_functional_forms_give_the_same(folder, tmp_path):
+    """After decomposition, a changed buffer is one more output of the graph."""
+    program = torch.export.load(str(folder / "remembering.pt2"))
+    torch.export.save(program.run_decompositions(), str(tmp_path / "f.pt2"))
+    graph = read_exported(tmp_path / "f.pt2")
+    assert list(graph.updates.values()) == ["b_hidden"]
+    states = np.random.default_rng(0).standard_normal((2, 5, 4)).astype(np.float32)
+    seen = [Seen({"states": x}) for x in states]
+    one = opened(exported, folder / "remembering.pt2").forward_batch(seen)
+    other = opened(exported, tmp_path / "f.pt2").forward_batch(seen)
+    torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+class _Lists(nn.Module):
+    """Lists of tensors, sizes computed on the way, an attention mask left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        a, b = torch.split(self.one(x), 3, dim=1)
+        y = torch.cat([a, b, a.new_zeros(x.shape[0] * 2 // 2, 1)], dim=1)[:, :6]
+        return self.two(y) + torch.einsum("ij,ij->i", a, b)[:, None]
+
+
+def test_lists_and_sizes(tmp_path):
+    _export(_Lists(), tmp_path / "l.pt2", torch.rand(2, 4))
+    model = opened(exported, tmp_path / "l.pt2")
+    x = torch.from_numpy(drawn("x", (7, 4)))
+    with torch.inference_mode():
+        wanted = torch.export.load(str(tmp_path / "l.pt2")).module()(x)
+    assert torch.equal(model.engine.run({"x": x}, {})[1], wanted)
+    check_model(model)
+
+
+class _Clips(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv3d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.stem(x)).mean((2, 3, 4)))
+
+
+def test_clips_are_one_row_an_episode(tmp_path):
+    _export(_Clips(), tmp_path / "c.pt2", torch.rand(2, 3, 4, 8, 8))
+    model = opened(exported, tmp_path / "c.pt2")
+    assert [(i.name, i.axes) for i in model.layers()] == [
+        ("relu", "episode channel time height width"),
+        ("mean", "episode channel"),
+        ("output", "episode channel"),
+    ]
+    check_model(model, pixels=(8, 8), frames=6)
+
+
 def test_text_of_the_file_is_never_run(folder, tmp_path):
     mark = tmp_path / "mark"
     code = f"__import__('pathlib').Path({str(mark)!r}).touch()"
@@ -212,6 +270,12 @@ def test_damage_is_said_in_words(folder, tmp_path):
             0, {"as_int": 10**9}
         ),
         r"stem\.weight has 96 bytes and needs",
+        config,
+    )
+
+    refused(
+        lambda t: t["config"]["stem.weight"]["tensor_meta"]["sizes"].pop(),
+        r"the shape of stem\.weight is \[6\]",
         config,
     )
 

@@ -23,6 +23,7 @@ def _found(operations, *outputs):
 def test_a_layer_ends_after_its_activation():
     operations = _chain("weighted", "bias", "norm", "activation", "weighted", "pool", "weighted")
     assert _found(operations, "7") == ["4", "5", "6", "7"]
+    assert _found(_chain("weighted", "bias", "activation"), "3") == ["3"]
     assert _found(_chain("norm", "weighted", "activation"), "3") == ["1", "3"]
     assert _found(_chain("weighted", "other", "other"), "3") == ["1", "3"]
 

@@ -284,6 +284,67 @@ def test_inputs_that_are_neither_are_refused(tmp_path):
         write(["N", "D"])
 
 
+def test_graphs_that_open_and_do_not_run(tmp_path):
+    def refused(words, nodes, inputs, outputs, constants):
+        (tmp_path / "x.onnx").write_bytes(onnx_bytes(nodes, inputs, outputs, constants))
+        with pytest.raises(FormatError, match=words):
+            opened(onnx_graphs, tmp_path / "x.onnx")
+
+    reshape = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    refused(
+        r"x\.onnx does not run \(",
+        [reshape],
+        {"x": ["N", 6]},
+        {"y": ["A", "B"]},
+        {"shape": np.array([5, 5])},
+    )
+    two = [helper.make_node("Tanh", [a], [b]) for a, b in (("x", "u"), ("y", "v"))]
+    inputs, outputs = {"x": [2, 3], "y": [3, 3]}, {"u": [2, 3], "v": [3, 3]}
+    refused(r"has inputs of \[2, 3\] rows", two, inputs, outputs, {})
+    constant = helper.make_node(
+        "Constant", [], ["y"], value=onnx.numpy_helper.from_array(np.ones((1, 2), np.float32))
+    )
+    refused(
+        "has no operation that could be a layer", [constant], {"x": ["N", 3]}, {"y": [1, 2]}, {}
+    )
+    with pytest.raises(FormatError, match="f is no whole ONNX model; copy or export it again"):
+        onnx_graphs._parsed(b"\xff", "f")
+
+
+def test_names_that_are_no_text(tmp_path):
+    write_onnx_policy(tmp_path / "p.onnx")
+    data = (tmp_path / "p.onnx").read_bytes().replace(b"/norm/Sub", b"/norm/S\xff\xfe")
+    (tmp_path / "p.onnx").write_bytes(data)
+    with pytest.raises(FormatError, match=r"names that are no text|utf-8"):
+        opened(onnx_graphs, tmp_path / "p.onnx")
+    with pytest.raises(FormatError, match="f has names that are no text; export it again"):
+        onnx_graphs._sites(data, [], "f")
+
+
+def test_answers_that_are_no_tensor(tmp_path):
+    write_onnx_policy(tmp_path / "p.onnx")
+    engine = opened(onnx_graphs, tmp_path / "p.onnx").engine
+
+    class Listing:
+        def run(self, names, feeds):
+            return [[np.zeros(2)] for _ in names]
+
+    engine._session = Listing()
+    with pytest.raises(FormatError, match="gives 'actions' as a list or map of tensors"):
+        engine.run({"obs": torch.zeros(1, 6)}, {})
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_is_claimed_but_not_there(tmp_path, monkeypatch):
+    write_onnx_policy(tmp_path / "p.onnx")
+    model = opened(onnx_graphs, tmp_path / "p.onnx")
+    claimed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: claimed)
+    with pytest.raises(DeviceError, match="onnxruntime fell back from CUDA to the CPU"):
+        model.to(torch.device("cuda"))
+    assert model.device == torch.device("cpu")
+
+
 @pytest.mark.real_weights
 @pytest.mark.parametrize("name, width, actions", [("go1", 48, 12), ("leap_reorient", 57, 16)])
 def test_real_policies(shared, name, width, actions):

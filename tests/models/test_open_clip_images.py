@@ -17,7 +17,11 @@ from mirror_analysis.errors import (
 from mirror_analysis.models.checkpoint import Checkpoint, Options
 from mirror_analysis.models.families import recognise as recognise_any
 from mirror_analysis.models.open_clip_images import load, recognise
-from mirror_analysis.models.open_clip_settings import prepared, published_preparation
+from mirror_analysis.models.open_clip_settings import (
+    fitting_architectures,
+    prepared,
+    published_preparation,
+)
 from mirror_analysis.testing import check_model
 from mirror_analysis.torchvision_shim import ensure_torchvision
 
@@ -110,12 +114,16 @@ def test_recognised_by_content(tmp_path):
     for text in ("[", '{"model_cfg": 3}', '{"model_cfg": {"vision_cfg": 3}}'):
         (tmp_path / "open_clip_config.json").write_text(text)
         assert recognise(Checkpoint(tmp_path)) is None
+    assert recognise(Checkpoint(weights)) == "CLIP under open_clip's names, its weights alone"
+    torch.save({"visual.conv1.weight": torch.zeros(1)}, weights)
     assert recognise(Checkpoint(weights)) is None
 
 
 def test_facts_say_what_was_read_and_left_out(tmp_path):
     whole = folder(tmp_path, quick=True)
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
     facts = opened(tmp_path).facts
+    assert facts["licence"] == "mit"
     words = sum(not name.startswith("visual.") for name in whole.state_dict())
     assert facts["left out"] == f"the half for words ({words} tensors)"
     assert facts["activation"] == "QuickGELU, by open_clip_config.json"
@@ -203,9 +211,9 @@ def test_bare_weights_need_the_name_of_their_network(tmp_path, monkeypatch):
     path = tmp_path / "ViT-tiny.pt"
     weights = {f"module.{k}": v for k, v in whole.state_dict().items()}
     torch.save({"epoch": 1, "state_dict": weights}, path)
+    assert "option architecture (their shapes fit none known)" in refused(path, DefinitionError)
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: model_config(VIT)
                         if name == "ViT-B-32" else None)  # fmt: skip
-    assert "architecture=ViT-B-32" in refused(path, DefinitionError)
     assert "'ViT-B-31'; did you mean 'ViT-B-32'?" in refused(
         path, UnknownNameError, architecture="ViT-B-31"
     )
@@ -227,6 +235,17 @@ def test_bare_weights_need_the_name_of_their_network(tmp_path, monkeypatch):
     assert model.facts["activation"] == "QuickGELU, by the weights, which are OpenAI's own"
     torch.save(whole.visual.state_dict(), path)
     assert opened(path, architecture="ViT-B-32").facts["left out"] == "nothing"
+
+
+def test_architectures_whose_shapes_weights_have():
+    shapes = {"conv1.weight": (768, 3, 32, 32), "positional_embedding": (50, 768),
+              "proj": (768, 512)}  # fmt: skip
+    shapes |= {f"transformer.resblocks.{i}.ln_1.weight": (768,) for i in range(12)}
+    weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    found = fitting_architectures(weights)
+    assert {"ViT-B-32", "ViT-B-32-quickgelu"} <= set(found)
+    assert not {"ViT-B-16", "ViT-B-32-256", "ViT-L-14"} & set(found)
+    assert fitting_architectures({"proj": torch.zeros(1)}) == []
 
 
 def test_what_open_clip_knows_of_published_weights():

@@ -216,6 +216,8 @@ def test_tokens_may_come_before_the_batch(first) -> None:
         (((2, 32, 4, 9, 9), (3, 32, 4, 9, 9)), "episode channel time height width"),
         (((2, 4, 9, 9, 32), (3, 4, 9, 9, 32)), "episode time height width channel"),
         (((2, 3, 16, 32), (3, 1, 16, 32)), "episode time token channel"),
+        (((2, 32, 6, 9, 9), (3, 32, 2, 9, 9)), "episode channel time height width"),
+        (((2, 6, 16, 32), (3, 2, 16, 32)), "episode time token channel"),
         # Windows folded into the batch, heads, nothing of episodes, one axis, other ranks.
         (((24, 16, 32), (12, 16, 32)), None),
         (((8, 16, 32), (12, 16, 32)), None),

@@ -73,6 +73,21 @@ def test_quantised_inputs_take_bytes_as_they_are(tmp_path, kind):
     assert "as the quantisation of the file's input takes them" in model.facts["normalisation"]
 
 
+def test_quantised_values_come_back_as_real_ones(tmp_path):
+    tensors = [
+        ("x", (-1, 4), None, None, "FLOAT32"),
+        ("tanh", (-1, 4), None, None, "FLOAT32"),
+        ("y", (-1, 4), None, (1 / 64, 100), "UINT8"),
+    ]
+    nodes = [("TANH", [0], [1], None, {}), ("QUANTIZE", [1], [2], None, {})]
+    (tmp_path / "q.tflite").write_bytes(tflite_bytes(tensors, nodes, [0], [2]))
+    model = opened(tflite, tmp_path / "q.tflite")
+    states = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    given = model.act({"states": states})
+    np.testing.assert_allclose(given, np.tanh(states), atol=1 / 127)
+    assert (given * 64 == np.round(given * 64)).all()
+
+
 def test_contract(tmp_path):
     write_tflite_watcher(tmp_path / "m.tflite")
     check_model(opened(tflite, tmp_path / "m.tflite"))
@@ -153,6 +168,26 @@ def test_what_a_graph_cannot_be(tmp_path):
     model = opened(tflite, path)
     with pytest.raises(FormatError, match="has no weights that can be told and drawn anew"):
         model.untrained(0)
+
+
+def test_damage_that_only_shows_inside(tmp_path):
+    write_tflite_watcher(tmp_path / "m.tflite")
+    model = opened(tflite, tmp_path / "m.tflite")
+    model.engine._places = {"pictures": 10**6}
+    with pytest.raises(FormatError, match=r"m\.tflite does not run \("):
+        model.engine.run({"pictures": torch.zeros(1, 8, 8, 3)}, {})
+    model.engine._scales.clear()
+    model.engine._places = {"pictures": 0}
+    with pytest.raises(FormatError, match=r"m\.tflite does not run \("):
+        model.engine.run({"pictures": torch.zeros(1, 8, 8, 3)}, {})
+    with pytest.raises(FormatError, match=r"f cannot be run \(.*convert it again"):
+        tflite.TfliteEngine(b"nothing of the kind", [], answer=0, where="f")
+    tensors = [("x", (1, 4), None, None, "FLOAT32"), ("y", (1, 4), None, None, "FLOAT32")]
+    nodes = [("TANH", [0], [1], None, {})]
+    with pytest.raises(FormatError, match=r"f is no whole TFLite file \(an output that is not"):
+        tflite_file.read_graph(tflite_bytes(tensors, nodes, [0], [7]), where="f")
+    with pytest.raises(ValueError, match="1000001 entries"):
+        tflite_file._count(1_000_001)
 
 
 def test_variables_are_refused(tmp_path):

@@ -142,6 +142,28 @@ def test_dictionaries_need_words_about_their_shapes(tmp_path):
             opened(torchscript, tmp_path / "d.pt", shape=wrong)
 
 
+class _OneRow(nn.Module):
+    """A program that was made for one row, and changes nothing inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.second = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x).reshape(1, 6))
+
+
+def test_programs_for_one_row_are_run_row_by_row(tmp_path):
+    module = scripted(_OneRow(), tmp_path / "o.pt")
+    model = opened(torchscript, tmp_path / "o.pt")
+    assert model.engine.batch == 1 and not model.engine.remembers
+    states = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    with torch.inference_mode():
+        wanted = torch.cat([module(torch.from_numpy(row[None])) for row in states])
+    np.testing.assert_allclose(model.act({"states": states}), wanted, atol=1e-6)
+
+
 class _Repeating(nn.Module):
     def __init__(self):
         super().__init__()

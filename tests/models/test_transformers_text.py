@@ -183,6 +183,17 @@ def test_a_vocabulary_alone_will_do(tmp_path) -> None:
         loaded(path)
 
 
+def test_a_vocabulary_that_is_too_large_is_not_read(tmp_path, monkeypatch) -> None:
+    from mirror_analysis.models import sentences
+
+    path = written(tmp_path / "made")
+    (path / "tokenizer.json").unlink()
+    (path / "vocab.txt").write_text("word\n" * 100)
+    monkeypatch.setattr(sentences, "_MOST", 99)
+    with pytest.raises(FormatError, match="is no vocabulary: larger than 99 bytes"):
+        loaded(path)
+
+
 def test_without_modules_tokens_are_averaged_and_the_pooling_may_be_chosen(tmp_path) -> None:
     path = written(tmp_path / "made")
     (path / "modules.json").unlink()

@@ -11,6 +11,7 @@ import mirror_analysis.models.transformers_vision as family
 from mirror_analysis.errors import (
     DefinitionError,
     FormatError,
+    MissingDependencyError,
     MissingFileError,
     UnknownNameError,
 )
@@ -144,7 +145,12 @@ def _is_normed(own, layers) -> bool:
     return alike and last is not None and torch.equal(last, state)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+CONTRACT = ("CLIPModel", "DINOv3ConvNextModel", "DINOv3ViTModel", "Dinov2WithRegistersModel",
+            "SiglipModel", "SwinModel", "TimesformerModel", "VJEPA2Model", "ViTModel",
+            "VideoMAEForVideoClassification", "VivitModel", "XCLIPModel")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTRACT)
 def test_every_family_keeps_the_contract_of_models(name, folder) -> None:
     check_model(loaded(folder(name)), frames=5)
 
@@ -440,6 +446,25 @@ def test_code_beside_a_known_type_is_left_alone(folder, tmp_path) -> None:
     (tmp_path / "own.py").write_text("raise SystemExit('ran')")
     model = loaded(tmp_path, trusted=True)
     assert model.facts["own code"].startswith("not run; the package's own")
+
+
+def test_without_transformers_the_extra_is_named(folder, monkeypatch) -> None:
+    from mirror_analysis.models import transformers_files
+
+    monkeypatch.setattr(transformers_files, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"install mirror-analysis\[hf\]"):
+        loaded(folder("ViTModel"))
+
+
+def test_nothing_is_fetched(folder, monkeypatch) -> None:
+    import socket
+
+    def refuse(*given, **more):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert loaded(folder("CLIPModel")).untrained(0).layers()
 
 
 def test_a_config_chooses_no_kernels(folder, tmp_path) -> None:

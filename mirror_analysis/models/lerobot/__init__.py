@@ -1,4 +1,4 @@
-"""LeRobot policy folders: ACT, Diffusion Policy and VQ-BeT, without the lerobot package."""
+"""LeRobot policy folders: ACT, Diffusion Policy, VQ-BeT, SmolVLA, pi0; without lerobot itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from mirror_analysis.models.checkpoint import Checkpoint, Options
     from mirror_analysis.models.model import Model
 
-SUMMARY = "LeRobot policy folders: ACT, Diffusion Policy, VQ-BeT"
+SUMMARY = "LeRobot policy folders: ACT, Diffusion Policy, VQ-BeT, SmolVLA, pi0"
 OPTIONS: Mapping[str, str] = {
+    "backbone": "folder with the tokenizer.json (and config.json) of the language model that"
+    " SmolVLA or pi0 is built on (the policy's own)",
     "codes": "VQ-BeT picks its action codes 'sampled' by a fixed seed or the 'likeliest' (sampled)",
     "dataset": "whose normalisation statistics count, where there are several data sets",
     "normalise": "'required' statistics, 'partly' where there are some, or 'off' (required)",
     "processors": "processing steps that are not known: 'refuse' or 'ignore' (refuse)",
     "resize": "'yes' resizes pictures to the size the policy was trained on (no)",
-    "seed": "of the noise that Diffusion Policy and VQ-BeT draw, from 1 on (1)",
+    "seed": "of what is left to chance, from 1 on (1)",
     "steps": "denoising steps of Diffusion Policy (as its config says)",
 }
 
@@ -27,6 +29,8 @@ OPTIONS: Mapping[str, str] = {
 POLICIES = {
     "act": "mirror_analysis.models.lerobot.act",
     "diffusion": "mirror_analysis.models.lerobot.diffusion",
+    "pi0": "mirror_analysis.models.lerobot.pi0",
+    "smolvla": "mirror_analysis.models.lerobot.smolvla",
     "vqbet": "mirror_analysis.models.lerobot.vqbet",
 }
 

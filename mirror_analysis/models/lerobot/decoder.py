@@ -159,12 +159,18 @@ class Decoder(nn.Module):
 
     Args:
         sizes: of the blocks.
-        vocabulary: tokens that have an embedding; 0 for none, and then there is a norm.
+        vocabulary: tokens that have an embedding; 0 for none.
+        normed: whether there is a norm after the blocks.
         crossed: block -> see `Block`, for those that are crossed.
     """
 
     def __init__(
-        self, sizes: DecoderSizes, *, vocabulary: int = 0, crossed: dict[int, int] | None = None
+        self,
+        sizes: DecoderSizes,
+        *,
+        vocabulary: int = 0,
+        normed: bool = True,
+        crossed: dict[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.sizes = sizes
@@ -174,7 +180,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(self.blocks)
         self.embed_tokens = nn.Embedding(vocabulary, sizes.width) if vocabulary else None
         self.norm: nn.Module | None = None
-        if not vocabulary:
+        if normed:
             self.norm = RootMeanSquare(sizes.width, epsilon=sizes.epsilon, kind=sizes.kind)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,10 +20,11 @@ from torch.nn import functional as F
 
 from mirror_analysis.models.lerobot.decoder import Decoder, DecoderSizes, KeysAndValues
 from mirror_analysis.models.lerobot.folder import STATE
-from mirror_analysis.models.lerobot.network import TOKENS, VECTOR, Network, generator
+from mirror_analysis.models.lerobot.network import VECTOR, Network, generator
 from mirror_analysis.models.lerobot.siglip import Siglip, SiglipSizes
 from mirror_analysis.models.model import LayerInfo
 from mirror_analysis.models.structure import Structure
+from mirror_analysis.models.telling import Telling
 
 TOKENS_OF_WORDS, THERE = "language.tokens", "language.mask"
 """Under which a network is given the instruction: its tokens, and which of them are there."""
@@ -107,7 +108,7 @@ class Flow(Network):
         self.vision = Siglip(sizes.vision)
         merged = sizes.vision.width * sizes.merged**2
         self.projector = nn.Linear(merged, language.width, bias=sizes.biased)
-        self.language = Decoder(language, vocabulary=sizes.vocabulary)
+        self.language = Decoder(language, vocabulary=sizes.vocabulary, normed=False)
         crossed = dict.fromkeys(sizes.crossed, language.groups * language.head)
         self.expert = Decoder(expert, crossed=crossed)
         self.state_proj = nn.Linear(
@@ -157,24 +158,13 @@ class Flow(Network):
         assert chance is not None
         tokens = (self.sizes.vision.side // self.sizes.merged) ** 2 * max(len(self.views), 1)
         size = max(1, _AT_ONCE // (tokens + seen[TOKENS_OF_WORDS].shape[1]))
-        told: dict[str, list[list[Tensor]]] = {name: [] for name in self.layers}
+        telling = Telling(dict(zip(self.layers, self.told, strict=True)))
         plans = []
         for start in range(0, len(past), size):
             part = slice(start, start + size)
-            calls = dict.fromkeys(told, 0)
-
-            def tell(name: str, x: Tensor, calls: dict[str, int] = calls) -> None:
-                found = told[name]
-                if len(found) <= calls[name]:
-                    found.append([])
-                found[calls[name]].append(x)
-                calls[name] += 1
-
-            plans.append(self._run({k: x[part] for k, x in seen.items()}, chance[part], tell))
-        modules = dict(zip(self.layers, self.told, strict=True))
-        for name, steps in told.items():
-            for step in steps:
-                modules[name](torch.cat(step))
+            telling.begin()
+            plans.append(self._run({k: x[part] for k, x in seen.items()}, chance[part], telling))
+        telling.end()
         return torch.cat(plans)
 
     def chance(self, seed: int) -> Tensor:
@@ -205,14 +195,14 @@ class Flow(Network):
             found += [(f"{place}.{name}", sizes.vision.width) for name in names]
             found.append((f"image.{label}" if label else "image", sizes.language.width))
         found.append(("state", self.state_proj.out_features))
-        found += [(f"language.block{i}", sizes.language.width) for i in range(sizes.language.layers)]
+        found += [
+            (f"language.block{i}", sizes.language.width) for i in range(sizes.language.layers)
+        ]
         found += [(f"expert.block{i}", sizes.expert.width) for i in range(sizes.expert.layers)]
         found += [("expert.norm", sizes.expert.width), ("velocity", sizes.actions)]
         return [*found, ("action", self.plan.action)]
 
-    def _run(
-        self, seen: Mapping[str, Tensor], noise: Tensor, tell: Callable[[str, Tensor], None]
-    ) -> Tensor:
+    def _run(self, seen: Mapping[str, Tensor], noise: Tensor, tell: Telling) -> Tensor:
         images = [self._image(seen[key], label, tell) for key, label in self.views.items()]
         given = seen[STATE] if STATE in seen else noise.new_zeros(len(noise), self.state)
         state = self.state_proj(F.pad(given, (0, self.sizes.states - given.shape[1])))
@@ -231,7 +221,7 @@ class Flow(Network):
         tell("action", actions.mean(1))
         return actions
 
-    def _image(self, pictures: Tensor, label: str, tell: Callable[[str, Tensor], None]) -> Tensor:
+    def _image(self, pictures: Tensor, label: str, tell: Telling) -> Tensor:
         place = f"vision.{label}" if label else "vision"
         x = pictures
         for name, x in self.vision.stages(self.prepared(pictures)):
@@ -248,7 +238,7 @@ class Flow(Network):
         x: Float[Tensor, "row token channel"],
         there: Bool[Tensor, "row token"],
         blocks: Int[Tensor, " token"],
-        tell: Callable[[str, Tensor], None],
+        tell: Telling,
     ) -> list[KeysAndValues]:
         """Keys and values of every block of the language model."""
         sees = (blocks[None, :] <= blocks[:, None]) & there[:, None]
@@ -270,7 +260,7 @@ class Flow(Network):
         state: Tensor,
         there: Tensor,
         kept: Sequence[KeysAndValues],
-        tell: Callable[[str, Tensor], None],
+        tell: Telling,
     ) -> Tensor:
         """The direction from actions to noise, [row, step, action]."""
         y = self.action_in_proj(actions)

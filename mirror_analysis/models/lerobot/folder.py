@@ -86,7 +86,7 @@ class PolicyFolder:
         """LeRobot's name -> name of the model's input, for what policies read."""
         found = {view.key: _camera(view.key, len(self.views)) for view in self.views}
         found |= {STATE: "states"} if STATE in self.inputs else {}
-        return found | ({ENVIRONMENT: "array:environment_state"} if self.environment else {})
+        return found | ({ENVIRONMENT: f"array:{ENVIRONMENT}"} if self.environment else {})
 
     @property
     def environment(self) -> Feature | None:
@@ -249,7 +249,8 @@ def _camera(key: str, views: int) -> str:
     """The camera "top" for "observation.images.top"; any camera for an only "observation.image"."""
     if key == "observation.image" and views == 1:
         return "camera"
-    return "camera:" + key.removeprefix("observation.").removeprefix("images.")
+    # As data sets are read: only the usual prefix is left out.
+    return "camera:" + key.removeprefix("observation.images.")
 
 
 def _input(feature: Feature, name: str) -> Input:

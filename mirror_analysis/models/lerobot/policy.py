@@ -27,6 +27,9 @@ from mirror_analysis.models.model import EpisodeLike, ExecutionModel, Input, Lay
 from mirror_analysis.models.preparation import Preparation
 
 
+_PIXELS = 2**25  # of all cameras in one forward pass
+
+
 class LeRobotPolicy(ExecutionModel):
     """A policy that plans several actions from what it saw in the last frames.
 
@@ -71,6 +74,8 @@ class LeRobotPolicy(ExecutionModel):
         self.folder, self.resize, self.seed, self.calls = folder, resize, seed, calls
         self.facts, self.settings = facts, settings
         self.framewise = network.history == 1
+        pixels = sum(view.shape[-1] * view.shape[-2] for view in folder.views)
+        self.frames_at_once = max(1, min(512, _PIXELS // max(pixels, 1)))
         self.network, self.prefix = network, prefix
         self.scaling = dict(scaling)
         # Statistics are part of the digest of the weights, since they change what comes out.

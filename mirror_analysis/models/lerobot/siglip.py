@@ -113,9 +113,7 @@ class Siglip(nn.Module):
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.02)
 
-    def stages(
-        self, pictures: Float[Tensor, "row 3 height width"]
-    ) -> Iterator[tuple[str, Tensor]]:
+    def stages(self, pictures: Float[Tensor, "row 3 height width"]) -> Iterator[tuple[str, Tensor]]:
         """The tokens after each block and after the norm, [row, token, channel].
 
         Args:

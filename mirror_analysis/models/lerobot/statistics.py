@@ -24,8 +24,11 @@ _SCOPED = re.compile(r"(?:(.+?)_)?buffer_((?:observation|action).*)")
 # Steps that leave the numbers as they are.
 _HARMLESS = {
     "device_processor",
+    "pi0_new_line_processor",
     "rename_observations_processor",
+    "smolvla_new_line_processor",
     "to_batch_processor",
+    "tokenizer_processor",
 }
 _NORMALISING = {"normalizer_processor", "unnormalizer_processor"}
 

@@ -29,19 +29,17 @@ def test_a_folder_says_what_it_reads_and_gives(config, kit, tmp_path):
     assert folder.streams == {
         "observation.images.wrist_cam": "camera:wrist_cam",
         "observation.state": "states",
-        "observation.environment_state": "array:environment_state",
+        "observation.environment_state": "array:observation.environment_state",
     }
     assert [(need.name, need.width) for need in folder.needs] == [
         ("camera:wrist_cam", None),
         ("states", 3),
-        ("array:environment_state", 5),
+        ("array:observation.environment_state", 5),
     ]
     assert folder.needs[0].note == "observation.images.wrist_cam, 48 x 64 pixels"
     assert folder.action.mode == "MIN_MAX"
     assert folder.inputs["observation.environment_state"].mode == "IDENTITY"
-    words = (
-        "LeRobot policy 'act' from camera:wrist_cam, states [3], array:environment_state [5] to 2"
-    )
+    words = "LeRobot policy 'act' from camera:wrist_cam, states [3], array:observation.environment_state [5] to 2"
     assert recognise(checkpoint) == words
     assert recognise_any(checkpoint).family == "lerobot"
 
@@ -52,7 +50,7 @@ def test_an_only_picture_is_any_camera(kit, config, tmp_path):
     assert require(written(tmp_path / "one", config)).needs[0].name == "camera"
     config["input_features"]["observation.images.side"] = picture
     names = [need.name for need in require(written(tmp_path / "two", config)).needs]
-    assert names == ["camera:image", "camera:side"]
+    assert names == ["camera:observation.image", "camera:side"]
 
 
 @pytest.mark.parametrize(
