@@ -112,7 +112,12 @@ def description(
     facts: Row = {"name": model.name, "role": model.role}
     facts |= dict(model.facts)
     facts["inputs"] = ", ".join(map(_input, model.needs))
-    facts |= {name: value for name, value in model.settings.items() if name not in model.facts}
+    said = set(model.facts.values())
+    facts |= {
+        name: value
+        for name, value in model.settings.items()
+        if name not in model.facts and value not in said
+    }
     facts |= {
         "parameters": sum(p.numel() for p in model.module.parameters()),
         "weights sha256": model.weights_sha256,

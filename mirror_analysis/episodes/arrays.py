@@ -7,9 +7,7 @@ import hashlib
 import io
 import os
 import secrets
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +20,9 @@ from numpy.typing import NDArray
 
 from mirror_analysis.episodes.episode import Episode, Episodes, Label
 from mirror_analysis.episodes.thinning import thinned
-from mirror_analysis.errors import ChecksumError, FormatError, MirrorError, MissingFileError
+from mirror_analysis.errors import ChecksumError, FormatError, MissingFileError
+from mirror_analysis.files.archives import Archive
+from mirror_analysis.files.npz import read_npz
 from mirror_analysis.provenance import sha256_file
 
 SUMMARY = "a folder of npz files with a manifest, as collecting writes it"
@@ -249,20 +249,17 @@ def _read_episode(folder: Path, record: Record, verify: bool) -> Episode:
             f"{path} has sha256 {found[:12]}..., but {MANIFEST} says {record.sha256[:12]}...;"
             " fetch or collect the episode again"
         )
-    with _opened(path) as file:
-        lacking = [name for name in _ARRAYS if name not in file.files]
-        if lacking:
-            raise FormatError(f"{path} has no array '{lacking[0]}'; needed {', '.join(_ARRAYS)}")
-        arrays = {name: file[name] for name in _ARRAYS}
-        for name, dtype in _ARRAYS.items():
-            if arrays[name].dtype != dtype:
-                raise FormatError(f"'{name}' in {path} is {arrays[name].dtype}; needed {dtype}")
-        extras = {
-            name.removeprefix(_EXTRAS): file[name]
-            for name in file.files
-            if name.startswith(_EXTRAS)
-        }
-        cameras = [n.removeprefix(_FRAMES) for n in file.files if n.startswith(_FRAMES)]
+    names = _names(path)
+    lacking = [name for name in _ARRAYS if name not in names]
+    if lacking:
+        raise FormatError(f"{path} has no array '{lacking[0]}'; needed {', '.join(_ARRAYS)}")
+    cameras = [name.removeprefix(_FRAMES) for name in names if name.startswith(_FRAMES)]
+    found = read_npz(path, names=[*_ARRAYS, *(n for n in names if n.startswith(_EXTRAS))])
+    for name, dtype in _ARRAYS.items():
+        if found[name].dtype != dtype:
+            raise FormatError(f"'{name}' in {path} is {found[name].dtype}; needed {dtype}")
+    arrays = {name: found.pop(name) for name in _ARRAYS}
+    extras = {name.removeprefix(_EXTRAS): values for name, values in found.items()}
     return Episode(
         id=record.id,
         task=record.task,
@@ -279,39 +276,17 @@ def _read_episode(folder: Path, record: Record, verify: bool) -> Episode:
 
 
 def _read_frames(path: Path, camera: str) -> NDArray[np.uint8]:
-    with _opened(path) as file:
-        return file[f"{_FRAMES}{camera}"]
+    name = f"{_FRAMES}{camera}"
+    found = read_npz(path, names=[name])
+    if name not in found:
+        raise FormatError(f"{path} has no array '{name}' any more; restore it")
+    return found[name]
 
 
-# What numpy and zipfile raise on bytes that are not what they should be.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    EOFError,
-    NotImplementedError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    try:
-        # Opened here, since numpy leaves the file of a broken archive open.
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise FormatError(f"{path} holds one array; needed an npz file of several")
-            with file:
-                yield file
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} is not there any more; restore it") from None
-    except MirrorError:
-        raise
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split())
-        raise FormatError(f"{path} is not a readable npz file of plain arrays: {reason}") from None
+def _names(path: Path) -> list[str]:
+    """Names of the arrays in a file."""
+    with Archive(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.names]
 
 
 def _inside(folder: Path, name: str) -> Path:

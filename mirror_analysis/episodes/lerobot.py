@@ -25,6 +25,7 @@ from mirror_analysis.episodes.selection import evenly_spaced
 from mirror_analysis.errors import FormatError, MirrorError
 from mirror_analysis.files.digests import content_digest
 from mirror_analysis.files.jsons import read_json
+from mirror_analysis.files.places import inside
 
 SUMMARY = "LeRobotDataset folders of versions 2.0, 2.1 and 3.0"
 
@@ -47,7 +48,7 @@ def recognise(path: Path) -> bool:
     if not place.is_file():
         return False
     try:
-        info: dict[str, object] = read_json(place, most=2**24)
+        info: dict[str, object] = read_json(inside(path, "meta/info.json"), most=2**24)
     except MirrorError:
         return False
     return {"codebase_version", "features", "data_path"} <= info.keys()

@@ -105,7 +105,7 @@ def read_info(folder: Path) -> Info:
         MissingFileError: if it is not there.
         FormatError: if it is damaged, of a version that is not read, or beyond bounds.
     """
-    path = folder / "meta" / "info.json"
+    path = inside(folder, "meta/info.json")
     if not path.is_file():
         raise MissingFileError(f"no {path}; needed the folder of a LeRobotDataset")
     info: Info = read_json(path, Info, most=2**24)
@@ -179,9 +179,9 @@ def read_tasks(folder: Path, info: Info) -> dict[int, str]:
         FormatError: if it is damaged.
     """
     if info.codebase_version.startswith("v2"):
-        rows: list[dict[str, Any]] = list(_lines(folder / "meta" / "tasks.jsonl"))
+        rows: list[dict[str, Any]] = list(_lines(inside(folder, "meta/tasks.jsonl")))
     else:
-        rows = plain_rows(folder / "meta" / "tasks.parquet")
+        rows = plain_rows(inside(folder, "meta/tasks.parquet"))
     tasks: dict[int, str] = {}
     for row in rows:
         number = row.get("task_index")
@@ -208,7 +208,7 @@ def read_entries(folder: Path, info: Info, *, limit: int | None = None) -> list[
         FormatError: if it is damaged, or names a file outside the folder.
     """
     old = info.codebase_version.startswith("v2")
-    rows = _lines(folder / "meta" / "episodes.jsonl") if old else _table(folder)
+    rows = _lines(inside(folder, "meta/episodes.jsonl")) if old else _table(folder)
     entries: dict[int, Entry] = {}
     for row in rows:
         if limit is not None and len(entries) >= limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ _MOST_SIDES = 2**40
 _PLAIN = re.compile(r"[<>|=]?[biufcSU]\d{1,7}")
 
 
-def read_npz(source: Path | bytes, *, most: int = 2**34) -> dict[str, NDArray[Any]]:
+def read_npz(
+    source: Path | bytes, *, names: Collection[str] | None = None, most: int = 2**34
+) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz archive by name, or of an .npy file by the name "".
 
     Args:
         source: a file, or its bytes.
+        names: of an archive, read these alone, where they are there; all when None.
         most: bytes all arrays may have together.
 
     Raises:
@@ -44,12 +48,15 @@ def read_npz(source: Path | bytes, *, most: int = 2**34) -> dict[str, NDArray[An
         if start == _MAGIC:
             return {"": _array(contents(source, "an .npy file", most=most), name)}
     with Archive(source) as archive:
-        total = sum(archive.size(member) for member in archive.names)
+        members = {member.removesuffix(".npy"): member for member in archive.names}
+        if names is not None:
+            members = {key: member for key, member in members.items() if key in names}
+        total = sum(archive.size(member) for member in members.values())
         if total > most:
             raise FormatError(f"{name} holds {total} bytes of arrays; needed at most {most}")
         return {
-            member.removesuffix(".npy"): _array(archive.read(member), f"{member!r} of {name}")
-            for member in archive.names
+            key: _array(archive.read(member), f"{member!r} of {name}")
+            for key, member in members.items()
         }
 
 

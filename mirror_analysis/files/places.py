@@ -9,6 +9,7 @@ from mirror_analysis.errors import FormatError, MissingFileError
 _LONGEST = 1024  # characters of a name
 _REASON = 160
 _SHOWN = 80  # characters of foreign text in a message
+_PATH = 240  # of a path
 _HUB_FOLDERS = ("models--", "datasets--", "spaces--")
 
 
@@ -94,13 +95,22 @@ def require_file(path: Path, needed: str, *, most: int | None = None) -> Path:
     except (OSError, ValueError):
         there, kind = False, "not a path"
     if not there:
-        raise MissingFileError(f"{shown(path)} is {kind}; needed {needed}")
+        raise MissingFileError(f"{_named(path)} is {kind}; needed {needed}")
     size = path.stat().st_size
     if most is not None and size > most:
         raise FormatError(
             f"{path} holds {size} bytes; needed {needed} of at most {most}, so give a smaller one"
         )
     return path
+
+
+def _named(path: Path) -> str:
+    """A path as it is; quoted, and cut in the middle, where it would not make a plain line."""
+    text = str(path)
+    if text.isprintable() and len(text) <= _PATH:
+        return text
+    words = repr(text)
+    return words if len(words) <= _PATH else f"{words[: _PATH // 2]}...{words[-_PATH // 2 :]}"
 
 
 def contents(source: Path | bytes, needed: str, *, most: int) -> bytes:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from mirror_analysis.errors import FormatError, UnknownNameError
+from mirror_analysis.files.archives import Archive
 from mirror_analysis.models.checkpoint import Checkpoint, Options
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 # Where two recognise the same files, the first one reads them.
 FAMILIES = {
     "lerobot": "mirror_analysis.models.lerobot",
+    "openvla": "mirror_analysis.models.openvla",
     "perceptron": "mirror_analysis.models.perceptron",
+    "robomimic": "mirror_analysis.models.robomimic",
     "sb3": "mirror_analysis.models.sb3",
     "reference": "mirror_analysis.models.reference",
     "exported": "mirror_analysis.models.exported",
@@ -79,19 +82,21 @@ def recognise(checkpoint: Checkpoint, *, only: str | None = None) -> Recognised:
 
     Args:
         checkpoint: what lies on disk.
-        only: the family it has to be of; any when None.
+        only: the family to read it as, whether or not it knows such files; any when None.
 
     Raises:
         FormatError: if it is of none.
         UnknownNameError: if `only` is no family.
     """
-    for name in [only] if only is not None else FAMILIES:
+    if only is not None:  # weights alone may say nothing of whose they are
+        return Recognised(only, family(only).recognise(checkpoint) or "what it is said to be")
+    for name in FAMILIES:
         what = family(name).recognise(checkpoint)
         if what is not None:
             return Recognised(name, what)
-    asked = f"no checkpoint of the family '{only}'" if only else "of no known family"
+    _let_it_say(checkpoint)
     raise FormatError(
-        f"{checkpoint.path} ({_kind(checkpoint)}) is {asked}; known are"
+        f"{checkpoint.path} ({_kind(checkpoint)}) is of no known family; known are"
         f" {', '.join(FAMILIES)}; `mirror list families` says what each reads"
     )
 
@@ -108,6 +113,15 @@ def load(checkpoint: Checkpoint, *, name: str, family_name: str, options: Option
         if option not in chosen.OPTIONS:
             raise UnknownNameError(f"option of {family_name}", option, chosen.OPTIONS)
     return chosen.load(checkpoint, name=name, options=options)
+
+
+def _let_it_say(checkpoint: Checkpoint) -> None:
+    """Raises what is wrong with an archive or description, for which no family knew it."""
+    if checkpoint.kind == "zip":
+        with Archive(checkpoint.path):
+            pass
+    if checkpoint.has("config.json"):
+        checkpoint.json("config.json")
 
 
 def _kind(checkpoint: Checkpoint) -> str:

@@ -31,7 +31,7 @@ class _Graph(Model):
     """What watching and acting graphs share.
 
     Attributes:
-        most_frames: of one forward pass, so that the values of all layers, which an engine gives
+        frames_at_once: of one forward pass, so that the values of all layers, which an engine gives
             back together, stay below half a gigabyte.
     """
 
@@ -46,9 +46,9 @@ class _Graph(Model):
         name: str,
         facts: Mapping[str, str],
         settings: Mapping[str, str],
-        most_frames: int,
+        frames_at_once: int,
     ) -> None:
-        self.name, self.plan, self.most_frames = name, plan, most_frames
+        self.name, self.plan, self.frames_at_once = name, plan, frames_at_once
         self.engine, self.module = engine, Relay(engine)
         self.readings = plan.readings
         self.needs = tuple(reading.need for reading in self.readings)
@@ -114,7 +114,7 @@ class _Graph(Model):
             name=f"{self.name}-untrained{seed}",
             facts=self.facts,
             settings=self.settings,
-            most_frames=self.most_frames,
+            frames_at_once=self.frames_at_once,
         )
 
 
@@ -219,7 +219,7 @@ def build(
         name=name,
         facts={**facts, "weights sha256": engine.digest},
         settings={**(settings or {}), **rule, "calls": options.calls},
-        most_frames=max(1, _NUMBERS // max(numbers, 1)),
+        frames_at_once=max(1, _NUMBERS // max(numbers, 1)),
     )
 
 

@@ -141,7 +141,7 @@ def fitting_architectures(tensors: Mapping[str, Tensor]) -> list[str]:
         config = open_clip.get_model_config(name)
         vision = config["vision_cfg"]
         side, tile = vision.get("image_size", 224), vision.get("patch_size", 16)
-        if "timm_model_name" in vision or not isinstance(side, int):
+        if not isinstance(side, int) or not isinstance(tile, int):
             continue
         sizes = (vision.get("width", 768), tile, (side // tile) ** 2 + 1, vision.get("layers", 12))
         if (*sizes, config["embed_dim"]) == has:

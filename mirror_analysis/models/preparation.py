@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, final
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -20,7 +20,6 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
     """From pictures as cameras give them to the numbers a network takes.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mirror_analysis.errors import FormatError
 from mirror_analysis.files.inert import Record
 from mirror_analysis.files.pickles import pickle_names, read_pickle
-from mirror_analysis.files.places import contents, require_file
+from mirror_analysis.files.places import contents, inside, require_file
 from mirror_analysis.models.sb3_networks import Normaliser
 
 _STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
@@ -105,11 +105,15 @@ def read_statistics(path: Path) -> Statistics:
 
 
 def find_statistics(path: Path) -> Path | None:
-    """Where the statistics of an agent lie by custom; None where they do not."""
+    """Where the statistics of an agent lie by custom; None where they do not.
+
+    Raises:
+        FormatError: if they are a link that leads out of the agent's folder.
+    """
     places = [f"{path.stem}.{name}" for name in _STATISTICS]
     folders = ["", *(f"{name}/" for name in _stems(path))]
     places += [f"{folder}{name}" for folder in folders for name in _STATISTICS]
-    return next((path.parent / place for place in places if (path.parent / place).is_file()), None)
+    return _first(path.parent, places)
 
 
 @final
@@ -130,11 +134,15 @@ class Training:
 
 
 def read_training(path: Path) -> Training:
-    """Looks for the settings of a training beside an agent."""
+    """Looks for the settings of a training beside an agent.
+
+    Raises:
+        FormatError: if they are a link that leads out of the agent's folder.
+    """
     places = [f"{path.stem}.{name}" for name in _CONFIGS]
     places += [f"{folder}{name}" for folder in ("", *(f"{n}/" for n in _stems(path)))
                for name in _CONFIGS]  # fmt: skip
-    found = next((path.parent / p for p in places if (path.parent / p).is_file()), None)
+    found = _first(path.parent, places)
     if found is None:
         return Training()
     text = contents(found, "settings of a training", most=2**20).decode("utf-8", "replace")
@@ -146,6 +154,10 @@ def read_training(path: Path) -> Training:
         given = _MAX_STEPS.search(time.group("rest"))
         steps = int(given.group(1)) if given else _STEPS
     return Training(found, normalises, steps)
+
+
+def _first(folder: Path, places: list[str]) -> Path | None:
+    return next((inside(folder, place) for place in places if (folder / place).is_file()), None)
 
 
 def _is_yes(value: str) -> bool:

@@ -18,7 +18,7 @@ Sampling = Literal["all", "even", "stride"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transforms(Preparation):  # type: ignore[misc]
+class Transforms(Preparation):
     """A preparation that crops and pads as torchvision does, and can do what only some ask for.
 
     An odd margin is halved to the even number, where the processors of transformers halve it

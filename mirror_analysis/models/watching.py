@@ -14,7 +14,7 @@ from mirror_analysis.models.model import EpisodeLike, Input, LayerInfo, Observat
 from mirror_analysis.models.preparation import Preparation
 from mirror_analysis.models.structure import Structure, evenly_spaced, first_output
 
-_PIXELS = 2**22  # of one forward pass: activations of a large encoder stay below a gigabyte
+_PIXELS = 2**20  # of one forward pass: larger activations are fetched anew from the system
 
 Layout = Literal["picture", "time channel", "channel time"]
 """What the network takes: pictures with the frames folded into the batch, or whole clips as

@@ -19,6 +19,7 @@ from mirror_analysis.models.model import Model
 from mirror_analysis.results import Result
 from mirror_analysis.streams import resolve
 from mirror_analysis.study.material import Material, require_layer
+from mirror_analysis.study.plan import CONDITIONS
 from mirror_analysis.study.running import Progress, execute, nuisance_of
 
 _SETTINGS = "spontaneous-alignment"  # whose alignment and measure settings are taken
@@ -115,6 +116,8 @@ def compare_checkpoints(
         workers=workers,
         progress=progress or (lambda stage, done, total: None),
         started=started,
+        # Nuisance of pictures reaches nobody who sees none.
+        conditions=CONDITIONS if any(model.cameras for model in models.values()) else ("plain",),
         rows="all",
         collected=False,
     )

@@ -86,9 +86,16 @@ def data(material: Material) -> dict[str, object]:
     }
 
 
-def one_view(definition: StudyDefinition, material: Material) -> bool:
-    """Whether both sides read the same camera."""
-    return bool(_shared_cameras(definition, material))
+def nuisance(definition: StudyDefinition, material: Material) -> str:
+    """What nuisance is and whom it reaches, in words."""
+    if _shared_cameras(definition, material):
+        return "nuisance in the one view that both see"
+    models = _first(definition, material)
+    seeing = [m.name for m, side in zip(models, "xy", strict=True)
+              if material.cameras(side, definition.models.seeds[0])]  # fmt: skip
+    if len(seeing) == 1:
+        return f"nuisance in the view of {seeing[0]}, the only one that sees"
+    return "independent nuisance in the two views"
 
 
 def _shared_cameras(definition: StudyDefinition, material: Material) -> list[str]:
@@ -128,7 +135,7 @@ def notes(
         " of the fit; their p is the largest of those averaged.",
         "Intervals hold for new episodes; with several training seeds, for new seeds too.",
     ]
-    if one_view(definition, material):
+    if _shared_cameras(definition, material):
         made.append(
             f"Both models read the camera {', '.join(_shared_cameras(definition, material))}, so"
             " nuisance is the same for both and may itself be what they agree on."

@@ -9,14 +9,16 @@ from mirror_analysis.study.contrasts import PAIR
 from mirror_analysis.study.summary import UNTRAINED
 
 
-def findings(scores: list[Score], *, one_view: bool = False) -> list[Finding]:
+def findings(
+    scores: list[Score], *, nuisance: str = "independent nuisance in the two views"
+) -> list[Finding]:
     """What can be said, the headline first; a claim without its numbers is left out.
 
     Args:
         scores: of a study.
-        one_view: whether both models see the same view, and so the same nuisance.
+        nuisance: what it is and whom it reaches, in words.
     """
-    found = list(_excess_recall(scores, _nuisance(one_view)))
+    found = list(_excess_recall(scores, nuisance))
     for make in (_excess_within_task, _beyond_task, _excess_plain, _outcome):
         found.extend(make(scores))
     return found
@@ -35,12 +37,6 @@ def _excess_recall(scores: list[Score], nuisance: str) -> Iterator[Finding]:
             _above_zero(score),
             score,
         )
-
-
-def _nuisance(one_view: bool) -> str:
-    if one_view:
-        return "nuisance in the one view that both see"
-    return "independent nuisance in the two views"
 
 
 def _excess_within_task(scores: list[Score]) -> Iterator[Finding]:

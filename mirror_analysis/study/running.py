@@ -138,7 +138,7 @@ def execute(
             seconds=time.monotonic() - started,
         ),
         data=describing.data(material),
-        findings=findings(summary.scores, one_view=describing.one_view(definition, material)),
+        findings=findings(summary.scores, nuisance=describing.nuisance(definition, material)),
         # Models that were given have no training seed to be told apart by.
         scores=[s for s in summary.scores if collected or s.seed is None],
         maps=maps,

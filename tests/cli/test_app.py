@@ -47,8 +47,12 @@ def test_a_fault_from_the_shell_is_one_line(tmp_path):
 
 def test_list_has_every_kind_with_a_line_each(mirror, place):
     found = json.loads(mirror("list", "--json", "--include", place / "include").out)
-    assert list(found) == ["checkpoints", "probes", "reports", "measures", "sources"]
-    assert {"name": "watcher-s0", "summary": "A small model."} in found["checkpoints"]
+    kinds = ["checkpoints", "probes", "reports", "families", "measures", "sources"]
+    assert list(found) == kinds
+    own = next(row for row in found["checkpoints"] if row["name"] == "watcher-s0")
+    assert own["summary"] == "A small model." and own["from"] == "bundled"
+    public = next(row for row in found["checkpoints"] if row["name"] == "dinov2-base")
+    assert public["from"] == "hub" and public["place"] == "facebook/dinov2-base"
     assert {"name": "tiny", "summary": "A small study."} in found["reports"]
     shown = mirror("list", "--include", place / "include")
     for rows in found.values():

@@ -34,8 +34,8 @@ def compare(mirror, place, tmp_path, *more, a="watcher.safetensors", source=None
 
 def test_checkpoints_that_are_not_there(mirror, place, tmp_path):
     assert mirror("inspect", tmp_path / "no.safetensors").fault == (
-        f"no checkpoint at {tmp_path}/no.safetensors; give a file or folder that is there, a name of"
-        " `mirror list`, or a hub id such as facebook/dinov2-base"
+        f"no checkpoint at {tmp_path}/no.safetensors; give a file or folder that is there, a name"
+        " of `mirror list`, or a hub id such as facebook/dinov2-base"
     )
     found = mirror("inspect", "watcher-s1", "--include", place / "include").fault
     assert found.startswith("unknown checkpoint 'watcher-s1'; did you mean 'watcher-s0'?")

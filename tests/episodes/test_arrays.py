@@ -1,8 +1,10 @@
 import hashlib
+import io
 import json
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import numpy as np
 import pytest
@@ -49,6 +51,12 @@ def replace_arrays(folder, **changes):
     data = pack({name: values for name, values in arrays.items() if values is not None})
     (folder / "a.npz").write_bytes(data)
     change_line(folder, sha256=hashlib.sha256(data).hexdigest())
+
+
+def npy(values):
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
 
 
 def test_what_was_written_is_read(folder):
@@ -132,7 +140,7 @@ def test_missing_things_are_named(folder):
     (folder / "a.npz").unlink()
     with pytest.raises(MissingFileError, match=r"a.npz of episode a is not there; restore it"):
         read_arrays(folder)
-    with pytest.raises(MissingFileError, match=r"a.npz is not there any more; restore it"):
+    with pytest.raises(MissingFileError, match=r"a.npz is not there; needed a zip"):
         episodes[0].frames("A")
 
 
@@ -146,7 +154,7 @@ def test_changed_bytes_are_found_when_asked_to_look(folder):
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut off"])
 def test_files_that_are_no_archives_are_named(folder, content):
     (folder / "a.npz").write_bytes(content)
-    with pytest.raises(FormatError, match=r"a.npz is not a readable npz file of plain arrays"):
+    with pytest.raises(FormatError, match=r"a.npz cannot be opened: .*; needed a whole zip"):
         read_arrays(folder)
 
 
@@ -157,14 +165,37 @@ def test_pickled_objects_are_not_read(folder):
     with np.load(folder / "b.npz") as file:
         arrays = {name: file[name] for name in file.files}
     np.savez(folder / "a.npz", **arrays | {"states": np.array([{}] * 4, dtype=object)})
-    with pytest.raises(FormatError, match="not a readable npz file of plain arrays: Object arrays"):
+    with pytest.raises(
+        FormatError,
+        match=r"'states.npy' of .*a.npz is not a whole array of plain numbers: .* objects are",
+    ):
+        read_arrays(folder)
+
+
+def test_pictures_that_are_gone_are_named(folder):
+    episodes = read_arrays(folder)
+    replace_arrays(folder, **{"frames/A": None})
+    with pytest.raises(FormatError, match=r"a.npz has no array 'frames/A' any more; restore it"):
+        episodes[0].frames("A")
+
+
+def test_a_type_of_gigabytes_takes_none(folder):
+    with np.load(folder / "a.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    text = b"{'descr': '|V2000000000', 'fortran_order': False, 'shape': (6,)}\n"
+    with zipfile.ZipFile(folder / "a.npz", "w") as archive:
+        for name, values in arrays.items():
+            archive.writestr(f"{name}.npy", npy(values))
+        held = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+        archive.writestr("extras/x.npy", held)
+    with pytest.raises(FormatError, match=r"'extras/x.npy' of .* is not a whole array of"):
         read_arrays(folder)
 
 
 def test_a_single_array_is_no_episode(folder):
     with (folder / "a.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(FormatError, match=r"a.npz holds one array; needed an npz file of several"):
+    with pytest.raises(FormatError, match=r"a.npz cannot be opened: .*; needed a whole zip"):
         read_arrays(folder)
 
 

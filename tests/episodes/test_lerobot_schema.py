@@ -15,7 +15,7 @@ def at(times):
     ("gap", "fps"),
     [(0.1, 10), (np.float32(1 / 30), 30), (1001 / 30000, 30), (0.16, 6.25), (0.126, 1 / 0.126)],
 )
-def test_the_rate_is_that_of_most_frames(gap, fps):
+def test_the_rate_is_that_of_frames_at_once(gap, fps):
     times = np.arange(9) * gap
     times[-1] += 3  # one long wait
     schema = schema_of(Episodes([at(times)]), fps=None)

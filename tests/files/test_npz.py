@@ -41,6 +41,13 @@ def test_archives_are_read(save, tmp_path) -> None:
     read["a"][0, 0] = 7
 
 
+def test_some_arrays_are_read_alone() -> None:
+    data = packed(np.savez, a=np.eye(2), b=np.arange(3), c=np.array([{}], dtype=object))
+    assert list(read_npz(data, names=["b", "nowhere"])) == ["b"]
+    with pytest.raises(FormatError, match="bytes of arrays; needed at most 8"):
+        read_npz(data, names=["a"], most=8)
+
+
 def test_single_arrays_are_read(tmp_path) -> None:
     path = tmp_path / "x"
     path.write_bytes(npy(ARRAYS["a"]))

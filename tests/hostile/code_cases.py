@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import pickle
-import struct
 import zipfile
 
 import h5py
@@ -19,15 +18,14 @@ from hostile.cases import case, payload, poison
 CALLED = r"posix\.system|nt\.system"
 
 
-def changed_zip(path, **members):
-    """The same archive with other members; names as they end, "/" written "__"."""
+def changed_zip(path, changes):
+    """The same archive with other members: how a name ends -> bytes; added where none does."""
     with zipfile.ZipFile(path) as old:
         kept = {name: old.read(name) for name in old.namelist()}
-    for ending, data in members.items():
-        ending = ending.replace("__", "/").replace("_pkl", ".pkl").replace("_pth", ".pth")
-        names = [name for name in kept if name.endswith(ending)]
-        for name in names or [f"{next(iter(kept)).partition('/')[0]}/{ending}"]:
-            kept[name] = data
+    top = next(iter(kept)).partition("/")[0]
+    for ending, data in changes.items():
+        names = [name for name in kept if name == ending or name.endswith(f"/{ending}")]
+        kept |= dict.fromkeys(names or [f"{top}/{ending}"], data)
     with zipfile.ZipFile(path, "w") as new:
         for name, data in kept.items():
             new.writestr(name, data)
@@ -40,7 +38,7 @@ def saved(value, **options):
     return stream.getvalue()
 
 
-# -- models -----------------------------------------------------------------------------------
+# -- models ---------------------------------------------------------------------------------------
 
 
 @case("model", CALLED)
@@ -111,12 +109,12 @@ def nested_storage(folder, bait):
     """A pickle inside the bytes that a storage of torch is loaded from."""
     sound_models.transformers_bin(folder)
     inner = saved(payload(bait), _use_new_zipfile_serialization=False)
-    outer = Runs_load(inner)
+    outer = Nested(inner)
     torch.save({"x": outer}, folder / "pytorch_model.bin")
     return folder
 
 
-class Runs_load:  # noqa: N801
+class Nested:
     def __init__(self, data):
         self.data = data
 
@@ -126,7 +124,7 @@ class Runs_load:  # noqa: N801
 
 @case("model", CALLED)
 def sb3_policy(folder, bait):
-    return changed_zip(sound_models.sb3(folder), policy_pth=saved({"x": payload(bait)}))
+    return changed_zip(sound_models.sb3(folder), {"policy.pth": saved({"x": payload(bait)})})
 
 
 @case("model", None)
@@ -140,13 +138,14 @@ def sb3_settings(folder, bait):
         if isinstance(value, dict) and ":serialized:" in value:
             value[":serialized:"] = blob
     settings["lr_schedule"] = {":type:": "<class 'function'>", ":serialized:": blob}
-    return changed_zip(path, data=json.dumps(settings).encode())
+    return changed_zip(path, {"data": json.dumps(settings).encode()})
 
 
 @case("model", None)
 def sb3_variables(folder, bait):
     held = saved({"x": payload(bait)})
-    return changed_zip(sound_models.sb3(folder), pytorch_variables_pth=held, optimizer_pth=held)
+    changes = {"pytorch_variables.pth": held, "policy.optimizer.pth": held}
+    return changed_zip(sound_models.sb3(folder), changes)
 
 
 @case("model", CALLED)
@@ -175,12 +174,12 @@ def robomimic_checkpoint(folder, bait):
 
 @case("model", CALLED)
 def torchscript_constants(folder, bait):
-    return changed_zip(sound_models.torchscript(folder), constants_pkl=poison(bait, 2))
+    return changed_zip(sound_models.torchscript(folder), {"constants.pkl": poison(bait, 2)})
 
 
 @case("model", CALLED)
 def torchscript_data(folder, bait):
-    return changed_zip(sound_models.torchscript(folder), policy__data_pkl=poison(bait, 2))
+    return changed_zip(sound_models.torchscript(folder), {"data.pkl": poison(bait, 2)})
 
 
 def _programmed(folder, line):
@@ -191,7 +190,7 @@ def _programmed(folder, line):
     head, _, rest = code.partition("  def forward(")
     signature, _, body = rest.partition("\n")
     code = f"{head}  def forward({signature}\n    {line}\n{body}"
-    return changed_zip(path, **{name.partition("/")[2].replace("/", "__"): code.encode()})
+    return changed_zip(path, {name: code.encode()})
 
 
 @case("model", "from_file")
@@ -215,25 +214,18 @@ def torchscript_imports_os(folder, bait):
     return _programmed(folder, f'import os; os.system("touch {bait.canary}")')
 
 
-@case("model", CALLED)
-def exported_samples(folder, bait):
-    held = saved((payload(bait),))
-    return changed_zip(sound_models.exported(folder), data__sample_inputs__model_pt=held)
-
-
-@case("model", CALLED)
+@case("model", None)
 def exported_sample_inputs(folder, bait):
     path = sound_models.exported(folder)
     with zipfile.ZipFile(path) as archive:
         (name,) = (n for n in archive.namelist() if "sample_inputs" in n)
-    inner = name.partition("/")[2].replace("/", "__")
-    return changed_zip(path, **{inner: saved((payload(bait),))})
+    return changed_zip(path, {name: saved((payload(bait),))})
 
 
-@case("model", "compiled code|object")
+@case("model", None)
 def exported_object(folder, bait):
-    held = poison(bait)
-    return changed_zip(sound_models.exported(folder), data__constants__custom_obj_0=held)
+    changes = {"data/constants/custom_obj_0": poison(bait)}
+    return changed_zip(sound_models.exported(folder), changes)
 
 
 def _graph(folder, change):
@@ -242,11 +234,10 @@ def _graph(folder, change):
         (name,) = (n for n in archive.namelist() if n.endswith("models/model.json"))
         graph = json.loads(archive.read(name))
     change(graph)
-    return changed_zip(path, models__model_json=json.dumps(graph).encode(), **{
-        "models__model.json": json.dumps(graph).encode()})  # fmt: skip
+    return changed_zip(path, {name: json.dumps(graph).encode()})
 
 
-@case("model", "operator")
+@case("model", "os.system")
 def exported_operator(folder, bait):
     def change(graph):
         graph["graph_module"]["graph"]["nodes"][0]["target"] = "os.system"
@@ -254,7 +245,7 @@ def exported_operator(folder, bait):
     return _graph(folder, change)
 
 
-@case("model", "expression")
+@case("model", None)
 def exported_expression(folder, bait):
     text = f"__import__('os').system('touch {bait.canary}')"
 
@@ -296,7 +287,7 @@ def remote_code_beside_a_known_type(folder, bait):
     return folder
 
 
-@case("model", "")
+@case("model", "cannot be done here")
 def module_of_a_sentence_encoder(folder, bait):
     sound_models.sentences(folder)
     (folder / "evil.py").write_text(f"open('{bait.canary}', 'w')\n")
@@ -306,7 +297,7 @@ def module_of_a_sentence_encoder(folder, bait):
     return folder
 
 
-@case("model", "")
+@case("model", "can be made")
 def factory_of_a_network(folder, bait):
     """A config of timm that names a function in the place of a block."""
     sound_models.timm(folder)
@@ -316,7 +307,7 @@ def factory_of_a_network(folder, bait):
     return folder
 
 
-@case("model", "")
+@case("model", "names the architecture")
 def network_from_elsewhere(folder, bait):
     sound_models.timm(folder)
     said = json.loads((folder / "config.json").read_text())
@@ -335,7 +326,7 @@ def onnx_foreign_operator(folder, bait):
     return path
 
 
-@case("model", "")
+@case("model", "uses the operator")
 def onnx_python_operator(folder, bait):
     path = sound_models.onnx_policy(folder)
     model = onnx.load(str(path))
@@ -345,7 +336,7 @@ def onnx_python_operator(folder, bait):
     return path
 
 
-# -- episodes ---------------------------------------------------------------------------------
+# -- episodes -------------------------------------------------------------------------------------
 
 
 @case("episodes", CALLED)
@@ -439,102 +430,3 @@ def parquet_cell(folder, bait):
     cells = pa.array([poison(bait)] * len(table))
     pq.write_table(table.append_column("label", cells), path)
     return folder
-
-
-# -- single operations of the pickle machine --------------------------------------------------
-
-
-def text(value):
-    data = value.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def named(module, name):
-    return text(module) + text(name) + b"\x93"
-
-
-def operations(bait):
-    """Programs of the pickle machine that would call a function, by the operation they use."""
-    command = text(f"touch '{bait.canary}'")
-    system = b"cos\nsystem\n"
-    return {
-        "GLOBAL": b"\x80\x02" + system + command + b"\x85R.",
-        "STACK_GLOBAL": b"\x80\x04" + named("os", "system") + command + b"\x85R.",
-        "INST": b"(" + command + b"ios\nsystem\n.",
-        "OBJ": b"\x80\x02(" + system + command + b"o.",
-        "NEWOBJ": b"\x80\x02" + system + command + b"\x85\x81.",
-        "NEWOBJ_EX": b"\x80\x04" + named("os", "system") + command + b"\x85}\x92.",
-        "BUILD": b"\x80\x02cnumpy\ndtype\n" + text("f8") + b"\x85R}" + text("__setstate__")
-        + system + b"sb" + command + b"b.",
-        "EXT1": b"\x80\x02\x82\x01" + command + b"\x85R.",
-        "EXT4": b"\x80\x02\x84\x01\x00\x00\x00" + command + b"\x85R.",
-        "PERSID": b"P" + str(bait.secret).encode() + b"\n.",
-        "BINPERSID": b"\x80\x02" + command + b"Q.",
-        "dotted name": b"\x80\x04" + named("posixpath", "os.system") + command + b"\x85R.",
-        "NEXT_BUFFER": b"\x80\x05\x97.",
-    }  # fmt: skip
-
-
-def calls(bait):
-    """What has been called in the place of `os.system` to get past lists of the forbidden."""
-    canary, secret = str(bait.canary), str(bait.secret)
-    code = f"open({canary!r}, 'w')"
-    return {
-        "builtins.eval": (code,),
-        "builtins.exec": (code,),
-        "builtins.getattr": ("a", "b"),
-        "builtins.__import__": ("antigravity",),
-        "builtins.open": (canary, "w"),
-        "builtins.bytearray": (2**40,),
-        "builtins.bytes": (2**40,),
-        "builtins.range": (2**40,),
-        "codecs.decode": ("x", "rot13"),
-        "functools.partial": ("x",),
-        "importlib.import_module": ("antigravity",),
-        "numpy.fromfile": (secret,),
-        "numpy.load": (secret,),
-        "numpy.ndarray": ((2**40,),),
-        "numpy.testing._private.utils.runstring": (code, {}),
-        "numpy.zeros": ((2**40,),),
-        "operator.attrgetter": ("system",),
-        "pandas.read_pickle": (secret,),
-        "pathlib.PosixPath": (secret,),
-        "pydoc.pipepager": ("x", f"touch {canary}"),
-        "runpy._run_code": (code, {}),
-        "subprocess.Popen": (["touch", canary],),
-        "timeit.timeit": ("pass", code),
-        "torch.hub.load": ("evil/evil", "x"),
-        "torch.load": (secret,),
-        "torch.UntypedStorage.from_file": (secret, False, 8),
-        "_codecs.encode": ("x", "zlib"),
-        "types.CodeType": (1,),
-    }
-
-
-def _operation(name):
-    def make(folder, bait):
-        (folder / "experts.pkl").write_bytes(operations(bait)[name])
-        return f"demonstrations:{folder / 'experts.pkl'}"
-
-    return make
-
-
-def _call(name):
-    def make(folder, bait):
-        module, _, function = name.rpartition(".")
-        arguments = pickle.dumps(calls(bait)[name], 4)[2:-1]
-        data = b"\x80\x04" + named(module, function) + arguments + b"R."
-        (folder / "experts.pkl").write_bytes(data)
-        return f"demonstrations:{folder / 'experts.pkl'}"
-
-    return make
-
-
-class Nowhere:
-    canary = secret = "nowhere"
-
-
-for _name in operations(Nowhere):
-    case("episodes", "refused|not on the list|pickle", name=f"pickle by {_name}")(_operation(_name))
-for _name in calls(Nowhere):
-    case("episodes", "refused|not on the list|pickle", name=f"pickle calls {_name}")(_call(_name))

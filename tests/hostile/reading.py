@@ -48,8 +48,9 @@ class Reader:
         self.close(kill=True)
         how = f"ended with {code}" if code is not None else f"took over {self.patience:g} seconds"
         said = self.log.read_text(errors="replace")[-1500:]
-        return {"id": job["id"], "outcome": "killed", "kind": how, "words": "", "trace": said,
-                "seconds": time.monotonic() - began, "grown": 0, "inner": 0, "seen": []}  # fmt: skip
+        took = time.monotonic() - began
+        report = {"id": job["id"], "outcome": "killed", "kind": how, "words": "", "trace": said}
+        return report | {"seconds": took, "grown": 0, "inner": 0, "seen": []}
 
     def _start(self):
         with self.log.open("w") as log:

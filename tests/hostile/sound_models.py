@@ -1,6 +1,7 @@
 """Small checkpoints of every format, all in order: what the damaged ones are made of."""
 
 import functools
+import itertools
 import json
 import pickle
 import warnings
@@ -72,7 +73,7 @@ def cs285(folder):
 def mjrl(folder):
     """An MLP of mjrl, with tensors of torch in the pickle."""
     torch.manual_seed(0)
-    layers = [torch.nn.Linear(a, b) for a, b in zip(SIZES, SIZES[1:], strict=False)]
+    layers = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(SIZES)]
     fields = {name: torch.ones(5) for name in ("in_shift", "in_scale")}
     fields |= {name: torch.ones(3) for name in ("out_shift", "out_scale")}
     fields |= {

@@ -84,9 +84,9 @@ def test_a_network_that_does_not_run():
 
 
 def test_frames_of_one_pass_are_bounded_by_the_values_they_give():
-    assert _model(_Twice()).most_frames == 2**27 // 3
+    assert _model(_Twice()).frames_at_once == 2**27 // 3
     big = _Twice(lambda x: ([[torch.ones(len(x), 2**16)]], x))
-    assert _model(big).untrained(0).most_frames == 2**11
+    assert _model(big).untrained(0).frames_at_once == 2**11
 
 
 def test_one_number_each_is_an_action():

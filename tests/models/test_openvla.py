@@ -68,9 +68,12 @@ class Original(nn.Module):
         )  # fmt: skip
         for name, tensor in self.state_dict().items():
             if tensor.is_floating_point():
-                values = drawn(name, tuple(tensor.shape)) * (3 if "lm_head" in name else 1)
+                values = drawn(name, tuple(tensor.shape))
                 norm = name.endswith("norm.weight")
                 tensor.copy_(torch.from_numpy(values + 1 if norm else values))
+        # Tokens that are actions come first, or everything would end in the outermost bins.
+        words = VOCABULARY - PADDING
+        self.language_model.lm_head.weight.data[words - BINS : words] *= 5
         self.eval()
 
     def published(self):
@@ -87,9 +90,7 @@ class Original(nn.Module):
         seen = []
         for eye, mean, std in zip((self.featurizer, self.fused_featurizer), PROCESSOR["means"],
                                   PROCESSOR["stds"], strict=True):  # fmt: skip
-            prepare = Preparation(
-                size=(28, 28), filter="bicubic", mean=tuple(mean), std=tuple(std)
-            )
+            prepare = Preparation(size=(28, 28), filter="bicubic", mean=tuple(mean), std=tuple(std))
             seen.append(eye.get_intermediate_layers(prepare(picture[None]), n={1})[0])
         gelu = nn.functional.gelu
         x = gelu(self.projector["fc1"](torch.cat(seen, 2)))

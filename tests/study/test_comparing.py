@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny_world as world
+import torch
 
 from mirror_analysis import parallel
 from mirror_analysis.episodes import Episodes
 from mirror_analysis.errors import DegenerateError, MissingFileError, StreamError, UnknownNameError
 from mirror_analysis.extraction import extract
+from mirror_analysis.models.model import ExecutionModel, Input, LayerInfo
 from mirror_analysis.models.reference import save
 from mirror_analysis.results import load_result, select
 from mirror_analysis.similarity.cka import linear_cka
@@ -209,9 +212,7 @@ def test_too_few_episodes_are_told_before_any_work(chosen, message):
 def test_says_what_is_wrong_and_writes_nothing(files, tmp_path):
     out = tmp_path / "out"
     both = files["first/model"], files["actor"]
-    with pytest.raises(
-        StreamError, match="actor does not fit the episodes: no camera:B. It needs camera:B"
-    ):
+    with pytest.raises(StreamError, match="actor does not fit the episodes: no camera:B"):
         compare_checkpoints(*both, unlabelled(cameras=("A",)), out=out)
     with pytest.raises(UnknownNameError, match="unknown layer of actor 'penultimate'"):
         compare_checkpoints(*both, unlabelled(), out=out, y_layer="penultimate")
@@ -222,3 +223,47 @@ def test_says_what_is_wrong_and_writes_nothing(files, tmp_path):
     with pytest.raises(DegenerateError, match="give 1 to fit on and 1 to test on"):
         compare_checkpoints(*both, unlabelled()[:2], out=out)
     assert not out.exists()
+
+
+class Blind(ExecutionModel):
+    """Acts from states alone."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.name, self.needs = name, (Input("states", 39),)
+        self.module = torch.nn.Sequential(torch.nn.Linear(39, 6), torch.nn.Tanh())
+
+    def layers(self):
+        return [LayerInfo(name, 6, "episode time channel") for name in ("first", "last")]
+
+    def taps(self):
+        return {"first": self.module[0], "last": self.module}
+
+    def forward_batch(self, episodes):
+        return self.module(torch.from_numpy(np.stack([e.stream("states") for e in episodes])))
+
+    def act(self, now):
+        raise NotImplementedError
+
+    def untrained(self, seed):
+        return Blind(f"{self.name}-untrained{seed}", seed + 7)
+
+
+@pytest.mark.parametrize("kind", ["one sees", "none sees"])
+def test_models_without_a_view_are_told_so(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(parts, "processes", lambda workers: parallel.serial())
+    monkeypatch.setattr(comparing.catalog, "quick", lambda study: SMALL)
+    x = MODELS["first/model"] if kind == "one sees" else Blind("feeler", 0)
+    result = compare_checkpoints(x, Blind("blind", 1), unlabelled(), out=tmp_path, workers=1)
+    conditions = {score.condition for score in result.scores}
+    keys = {score.parameters["comparison"] for score in result.scores}
+    notes = " ".join(result.notes)
+    assert "blind reads no camera but states" in notes
+    if kind == "one sees":
+        assert conditions == {"plain", "nuisance"}
+        assert {"pixels-input", "trained-input", "pixels-trained"} <= keys
+        seen = "nuisance in the view of watcher-s0, the only one that sees"
+        assert seen in result.findings[0].statement
+    else:
+        assert conditions == {"plain"} and "input-input" not in keys
+        assert {"trained-input", "input-trained"} <= keys

@@ -112,5 +112,5 @@ def test_numbers_of_one_seed_are_no_claim():
 
 def test_one_view_is_not_called_two():
     assert "independent nuisance in the two views" in findings(scores())[0].statement
-    shared = findings(scores(), one_view=True)[0].statement
+    shared = findings(scores(), nuisance="nuisance in the one view that both see")[0].statement
     assert "nuisance in the one view that both see" in shared and "independent" not in shared

@@ -7,7 +7,7 @@ import tiny_world as world
 
 from mirror_analysis.inference.estimate import Estimate, excess, independent_difference
 from mirror_analysis.results import Comparison, Interval, Null, Score, select
-from mirror_analysis.study.contrasts import contrasts, PAIR
+from mirror_analysis.study.contrasts import PAIR, contrasts
 from mirror_analysis.study.parts import Part
 from mirror_analysis.study.plan import pieces
 from mirror_analysis.study.summary import UNTRAINED, summarise

@@ -26,7 +26,6 @@ from mirror_analysis.models.lerobot.weights import read_network
 from mirror_analysis.models.model import EpisodeLike, ExecutionModel, Input, LayerInfo
 from mirror_analysis.models.preparation import Preparation
 
-
 _PIXELS = 2**25  # of all cameras in one forward pass
 
 

@@ -167,6 +167,7 @@ def episodes(pixels=(12, 12)):
 
 def expected(reference, some, noise):
     """What transformers plans, in the units of the robot."""
+
     def joined(name):
         return torch.from_numpy(np.concatenate([e.streams[name] for e in some]))
 

@@ -35,7 +35,7 @@ def write(path, config, *, backbone=True, words=True, less=(), more=None):
     shapes = {name: tuple(shape) for name, shape in TENSORS.items()}
     if config.get("attention_mode") == "self_attn":
         width = shapes["model.action_in_proj.weight"][0]
-        shapes |= {CROSSED + f"{part}_proj.weight": (8, width) for part in "kv"}
+        shapes |= {CROSSED + f"{part}_proj.weight": (16, width) for part in "kv"}
     tensors = {name: weight(name, shape) for name, shape in shapes.items() if name not in less}
     write_safetensors(path / "model.safetensors", tensors | (more or {}), {"format": "pt"})
     named = {"type": "smolvla", "vlm_model_name": "some/model", **config}
@@ -249,7 +249,7 @@ def test_faults_are_said_in_words(tmp_path):
         config=config | {"adapt_to_pi_aloha": True}
     )
     assert "takes 9 of 4 planned actions" in fault(config=config | {"n_action_steps": 9})
-    assert "lacks language of 24 and 8 numbers" in fault(backbone=False)
+    assert "lacks language of 32 and 16 numbers" in fault(backbone=False)
     assert "has 3 blocks of the language model and 4 of the expert" in fault(
         more={"model.vlm_with_expert.lm_expert.layers.3.a": torch.ones(1)}
     )
