@@ -33,6 +33,7 @@ from mirror_analysis.models.pooling import Pooling
 from mirror_analysis.store import FeatureStore, StackKey
 from mirror_analysis.streams import resolve
 from mirror_analysis.testing import made_up
+from mirror_analysis.torchvision_shim import ensure_torchvision
 
 BLOCKS, WIDTH, TOKENS = 12, 384, 197
 
@@ -78,8 +79,8 @@ def hooks(rounds: int) -> dict[str, float]:
 def models(rounds: int) -> dict[str, dict[str, float]]:
     """Extraction of every layer beside the bare forward pass, for models of several sizes."""
     found = {}
-    for name, (model, pixels, frames) in _models().items():
-        episodes = made_up(model.needs, count=4, pixels=pixels, frames=frames)
+    for name, (model, pixels, count, frames) in _models().items():
+        episodes = made_up(model.needs, count=count, pixels=pixels, frames=frames)
 
         def bare(model: Model = model, episodes: Episodes = episodes) -> None:
             wires = resolve(model.name, model.needs, episodes.streams)
@@ -105,8 +106,9 @@ def models(rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def _models() -> dict[str, tuple[Model, tuple[int, int], int]]:
-    """Name -> model, size of the pictures, frames of an episode."""
+def _models() -> dict[str, tuple[Model, tuple[int, int], int, int]]:
+    """Name -> model, size of the pictures, episodes, frames of an episode."""
+    ensure_torchvision()
     import timm
 
     torch.manual_seed(0)
@@ -122,17 +124,20 @@ def _models() -> dict[str, tuple[Model, tuple[int, int], int]]:
         write_safetensors(Path(folder) / "resnet" / "model.safetensors", dict(network.state_dict()))
         resnet = load_model(Path(folder) / "resnet")
     return {
-        "ViT-B/16, 224 px": (vit, (224, 224), 4),
-        "ResNet-50, 224 px": (resnet, (224, 224), 4),
-        "reference observation, 64 px": (load_model("reference-observation-s0"), (64, 64), 16),
-        "reference execution, 64 px": (load_model("reference-execution-s0"), (64, 64), 16),
+        "ViT-B/16, 224 px": (vit, (224, 224), 4, 12),
+        "ResNet-50, 224 px": (resnet, (224, 224), 8, 16),
+        "reference observation, 64 px": (load_model("reference-observation-s0"), (64, 64), 96, 16),
+        "reference execution, 64 px": (load_model("reference-execution-s0"), (64, 64), 96, 16),
     }
 
 
 def _vit(folder: Path) -> None:
     from transformers import ViTConfig, ViTModel
 
-    ViTModel(ViTConfig()).save_pretrained(folder)
+    config, network = ViTConfig(), ViTModel(ViTConfig())
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config.to_dict(), default=str))
+    write_safetensors(folder / "model.safetensors", dict(network.state_dict()))
 
 
 def store(rows: int, layers: int, width: int, batch: int, rounds: int) -> dict[str, float]:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from mirror_analysis.episodes.episode import Episode, Episodes, Label
 from mirror_analysis.episodes.thinning import thinned
-from mirror_analysis.errors import ChecksumError, FormatError, MissingFileError
+from mirror_analysis.errors import ChecksumError, FormatError, MirrorError, MissingFileError
 from mirror_analysis.files.archives import Archive
 from mirror_analysis.files.npz import read_npz
+from mirror_analysis.files.places import contents, inside
 from mirror_analysis.provenance import sha256_file
 
 SUMMARY = "a folder of npz files with a manifest, as collecting writes it"
@@ -35,6 +36,7 @@ _ARRAYS = {
     "steps": np.dtype(np.int64),
 }
 _FRAMES, _EXTRAS = "frames/", "extras/"
+_MOST_LINES = 2**30  # bytes of the manifest
 _LEVEL = 4  # deflate: 6 takes twice as long for 3 % less
 
 
@@ -64,10 +66,12 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def recognise(path: Path) -> bool:
     """Whether it is a folder whose manifest has the lines of one."""
+    if not (path / MANIFEST).is_file():
+        return False
     try:
-        with (path / MANIFEST).open("rb") as file:
+        with inside(path, MANIFEST).open("rb") as file:
             msgspec.json.decode(file.readline(1 << 20), type=Record)
-    except (OSError, msgspec.MsgspecError):
+    except (MirrorError, OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return False
     return True
 
@@ -111,7 +115,7 @@ def read_manifest(folder: Path) -> list[Record]:
     """
     if not folder.is_dir():
         raise MissingFileError(f"no folder {folder}; give one that holds {MANIFEST}")
-    path = folder / MANIFEST
+    path = inside(folder, MANIFEST)
     if not path.is_file():
         raise MissingFileError(f"no {MANIFEST} in {folder}; needed one line per episode")
     return _parse_manifest(path)[0]
@@ -300,7 +304,8 @@ def _parse_manifest(path: Path) -> tuple[list[Record], int]:
     """The records and how many bytes of the file they fill."""
     records: dict[str, Record] = {}
     size = 0
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+    data = contents(path, "a list of episodes", most=_MOST_LINES)
+    for number, line in enumerate(data.splitlines(keepends=True), start=1):
         if line.strip():
             try:
                 record = msgspec.json.decode(line, type=Record)

@@ -21,7 +21,7 @@ from mirror_analysis.errors import DefinitionError, FormatError, MirrorError, Mi
 from mirror_analysis.files.jsons import read_json
 from mirror_analysis.files.kinds import kind_of
 from mirror_analysis.files.pictures import read_picture
-from mirror_analysis.files.places import shown
+from mirror_analysis.files.places import inside, shown
 from mirror_analysis.files.tfrecords import example, records
 
 SUMMARY = "RLDS episodes in TFRecord shards, such as those of Open X-Embodiment"
@@ -98,7 +98,7 @@ def read(
     shards = _shards(path)
     if not shards:
         raise MissingFileError(f"no TFRecord shard at {path}; give a shard or the folder of some")
-    described = shards[0].parent / _FEATURES
+    described = inside(shards[0].parent, _FEATURES)
     features = _features(described) if described.is_file() else {}
     found = (episode for shard in shards for episode in _episodes(shard, features, frames, rate))
     return Episodes(islice(found, limit))
@@ -154,7 +154,7 @@ def _shards(path: Path) -> list[Path]:
         key=lambda file: numbered(file.name),
     )
     if shards:
-        return shards
+        return [inside(path, shard.name) for shard in shards]
     versions = [each for each in path.iterdir() if re.fullmatch(r"[0-9]+(\.[0-9]+)*", each.name)]
     newest = sorted(versions, key=lambda version: numbered(version.name))[-1:]
     return [shard for version in newest if version.is_dir() for shard in _shards(version)]

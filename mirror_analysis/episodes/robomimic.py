@@ -21,7 +21,7 @@ from mirror_analysis.files.digests import content_digest
 from mirror_analysis.files.hdf5 import open_hdf5
 from mirror_analysis.files.jsons import read_json
 from mirror_analysis.files.kinds import kind_of
-from mirror_analysis.files.places import shown
+from mirror_analysis.files.places import inside, shown
 
 SUMMARY = "HDF5 demonstrations of robomimic, MimicGen, RoboCasa and LIBERO"
 
@@ -159,7 +159,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if path.is_file() else []
     found = [file for file in path.iterdir() if file.suffix in _ENDINGS and file.is_file()]
-    return sorted(found, key=lambda file: numbered(file.name))
+    return [inside(path, f.name) for f in sorted(found, key=lambda f: numbered(f.name))]
 
 
 @contextmanager

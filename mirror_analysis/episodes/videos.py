@@ -168,7 +168,7 @@ def _table(path: Path) -> Path:
             f"needed one table ({', '.join(_SUFFIXES)}) in {path} with a column 'file'; there are:"
             f" {there}; give the path of one"
         )
-    return found[0]
+    return inside(path, found[0].name)
 
 
 def _kind(table: Path) -> str:

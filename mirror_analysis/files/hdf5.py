@@ -18,7 +18,9 @@ from mirror_analysis.files.places import reason, require_file
 if TYPE_CHECKING:
     import h5py
 
-_LONGEST = 1800  # seconds the walk through one file may take
+_PATIENCE = 20  # seconds the walk through a small file may take; damage can send it in circles
+_PACE = 2**20  # bytes for which there is a second more
+_LONGEST = 1800  # seconds in all
 
 
 @contextmanager
@@ -87,6 +89,7 @@ def _raised_by_h5py(error: BaseException) -> bool:
 @lru_cache(maxsize=4096)
 def _fault(path: Path, size: int, changed: int, number: int) -> str:
     """What is wrong with a file, found in a process of its own; "" when nothing is."""
+    longest = min(_PATIENCE + size // _PACE, _LONGEST)
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     try:
@@ -96,11 +99,13 @@ def _fault(path: Path, size: int, changed: int, number: int) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_LONGEST,
+            timeout=longest,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"takes more than {_LONGEST} seconds to walk through; divide it"
+        return (
+            f"takes more than {longest} seconds to walk through, as damaged ones do; write it anew"
+        )
     if done.returncode == 0:
         return ""
     if done.returncode == 1 and done.stdout.startswith("refused: "):

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from mirror_analysis.errors import FormatError, MissingFileError
 
 _LONGEST = 1024  # characters of a name
+_LONGEST_PART = 255  # bytes
 _REASON = 160
 _SHOWN = 80  # characters of foreign text in a message
 _PATH = 240  # of a path
@@ -61,6 +62,8 @@ def check_name(name: str, where: str) -> None:
     fault = None
     if not name or len(name) > _LONGEST:
         fault = f"{len(name)} characters long"
+    elif any(len(p.encode("utf-8", "replace")) > _LONGEST_PART for p in name.split("/")):
+        fault = f"longer than {_LONGEST_PART} bytes between two '/'"
     elif "\0" in name or "\\" in name:
         fault = "not a plain name"
     elif PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
@@ -123,14 +126,20 @@ def contents(source: Path | bytes, needed: str, *, most: int) -> bytes:
 
     Raises:
         MissingFileError: if there is no such file.
-        FormatError: if there are more.
+        FormatError: if there are more, or more than fit into memory.
     """
     if isinstance(source, bytes):
         if len(source) > most:
             raise FormatError(f"{len(source)} bytes were given; needed {needed} of at most {most}")
         return source
-    with require_file(source, needed, most=most).open("rb") as file:
-        data = file.read(most + 1) if most < 2**20 else file.read()
+    try:
+        with require_file(source, needed, most=most).open("rb") as file:
+            data = file.read(most + 1) if most < 2**20 else file.read()
+    except MemoryError:
+        raise FormatError(
+            f"{_named(source)} holds more than there is memory for; needed {needed} that fits,"
+            " so read it on a larger machine"
+        ) from None
     if len(data) > most:
         raise FormatError(f"{source} grew past {most} bytes while it was read; read it again")
     return data

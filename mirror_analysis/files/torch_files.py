@@ -26,6 +26,8 @@ from mirror_analysis.files.pickles import AllBut, refusal
 from mirror_analysis.files.places import contents, name_of, require_file, shown
 from mirror_analysis.files.stack_machine import PickleFault, StackMachine
 
+_OLD = "a file of torch.save before 1.6, which is read at once,"
+_MOST_OLD = 2**34  # bytes of such a file
 _MAGIC = 0x1950A86A20F9469CFC6C
 _MOST_PICKLE = 2**28  # bytes of the part that says what the tensors are
 _KEY = re.compile(r"[\w.-]{1,200}")
@@ -70,7 +72,7 @@ def read_torch(source: Path | bytes, *, most: int = 2**37) -> object:
                 " with that torch and save it anew"
             )
         else:
-            value = read_legacy(contents(source, "a file of torch.save", most=most))
+            value = read_legacy(contents(source, _OLD, most=min(most, _MOST_OLD)))
         value = _plain(value)
         check_graph(value)
     except PickleFault as fault:

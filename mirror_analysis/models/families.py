@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Family -> module that has SUMMARY, OPTIONS, recognise(checkpoint) and load(checkpoint, ...).
 # Where two recognise the same files, the first one reads them.
 FAMILIES = {
+    "arp": "mirror_analysis.models.arp",
     "lerobot": "mirror_analysis.models.lerobot",
     "openvla": "mirror_analysis.models.openvla",
     "perceptron": "mirror_analysis.models.perceptron",

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mirror_analysis.errors import FormatError, UnknownNameError
+from mirror_analysis.errors import FormatError, MirrorError, UnknownNameError
 from mirror_analysis.files.kinds import kind_of
 from mirror_analysis.models.checkpoint import Checkpoint, Options
 from mirror_analysis.models.sb3_architecture import (
@@ -140,7 +140,14 @@ def _zips(checkpoint: Checkpoint) -> list[Path]:
     if checkpoint.kind != "folder":
         return [checkpoint.path] if checkpoint.kind == "sb3" else []
     found = sorted(checkpoint.path.glob("*.zip"))[:_MOST_ZIPS]
-    return [path for path in found if path.is_file() and kind_of(path) == "sb3"]
+    return [path for path in found if path.is_file() and _is_agent(checkpoint, path.name)]
+
+
+def _is_agent(checkpoint: Checkpoint, name: str) -> bool:
+    try:
+        return kind_of(checkpoint.file(name)) == "sb3"
+    except MirrorError:  # a link that leads out of the folder
+        return False
 
 
 def _activation(agent: Agent, options: Options) -> tuple[type[nn.Module], str]:

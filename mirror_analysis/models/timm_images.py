@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mirror_analysis.errors import (
     DefinitionError,
     FormatError,
+    MirrorError,
     MissingDependencyError,
     MissingFileError,
     UnknownNameError,
@@ -200,7 +201,9 @@ def picture_layers(
 
     try:
         return discover(module, run, calls=options.calls, prefix=prefix, episodes=1)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+    except MirrorError:
+        raise
+    except Exception as error:  # a network raises whatever the numbers of its config lead to
         raise FormatError(
             f"{where} does not run on pictures of {side[0]} x {side[1]} pixels ({told(error)});"
             " copy its files anew, all of one version"

@@ -343,7 +343,9 @@ def _widths(module: SentenceNetwork, words: Words, checkpoint: Checkpoint) -> di
     try:
         with torch.no_grad():
             module(*words(["open the door"]), torch.zeros(1, dtype=torch.long))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except MirrorError:
+        raise
+    except Exception as error:  # a network raises whatever the numbers of its config lead to
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise FormatError(
             f"{checkpoint.path} does not run on its own tokens ({reason}); copy its files anew, all"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mirror_analysis.errors import DefinitionError, FormatError
+from mirror_analysis.errors import DefinitionError, FormatError, MirrorError
 from mirror_analysis.models.checkpoint import Checkpoint, Options
 from mirror_analysis.models.published import published_preparation
 from mirror_analysis.models.structure import Structure, discover
@@ -301,7 +301,9 @@ def _discovered(
         pass
     try:
         return of(module)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except MirrorError:
+        raise
+    except Exception as error:  # a network raises whatever the numbers of its config lead to
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise FormatError(
             f"{checkpoint.path} does not run on the pictures its preprocessor gives ({reason});"

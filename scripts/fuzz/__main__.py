@@ -23,7 +23,7 @@ from mirror_analysis.files.tfrecords import masked
 from scripts.fuzz.formats import FORMATS, Format
 from scripts.fuzz.mutating import framed_anew, mutated
 
-PATIENCE = 30.0  # seconds one file may take
+PATIENCE = 150.0  # seconds one file may take; a graph may be tried for 120
 RENEWED = 2000  # files after which a new reader is started
 KEPT = 5  # mutants of one fault
 OUTCOMES = ("refused", "read", "crashed", "killed")

@@ -112,7 +112,7 @@ def test_the_process_says_what_it_found(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(hdf5.subprocess, "run", late)
     hdf5._fault.cache_clear()
-    with pytest.raises(FormatError, match="takes more than 1800 seconds"), open_hdf5(path):
+    with pytest.raises(FormatError, match="takes more than 20 seconds"), open_hdf5(path):
         pass
     hdf5._fault.cache_clear()
 
@@ -224,4 +224,12 @@ def test_a_lying_length_takes_no_memory(tmp_path) -> None:
     data[place : place + 4] = b"\xff\xff\xff\x7f"
     path.write_bytes(data)
     with pytest.raises(FormatError, match="is a damaged HDF5 file"), open_hdf5(path):
+        pass
+
+
+def test_a_walk_without_end_is_ended(tmp_path, monkeypatch) -> None:
+    good(tmp_path / "x.hdf5")
+    monkeypatch.setattr(hdf5, "_PATIENCE", 0)
+    words = r"x\.hdf5 takes more than 0 seconds to walk through, as damaged ones do"
+    with pytest.raises(FormatError, match=words), open_hdf5(tmp_path / "x.hdf5"):
         pass

@@ -19,6 +19,7 @@ def test_a_file_inside_is_found(tmp_path) -> None:
     [
         ("", "which is 0 characters long"),
         ("x" * 2000, "which is 2000 characters long"),
+        ("x/" + "ü" * 150, "which is longer than 255 bytes between two '/'"),
         ("/etc/passwd", "which is absolute"),
         ("C:x", "which is absolute"),
         ("../x", r"climbing out of the folder; needed a relative name without '\.\.'"),

@@ -1,4 +1,4 @@
-"""Sound files of every format, cut short, with bits turned over, and other things in their place."""
+"""Sound files of every format, cut short or with bits turned over; other things in their place."""
 
 import os
 import random
@@ -70,7 +70,12 @@ def folder(place, bait):
 
 
 def sparse(place, bait):
-    """64 GiB of zeros behind what is there, which take no room on the disk."""
+    """64 GiB of zeros behind what is there, which take no room on the disk.
+
+    Films are streams: all of one is gone through, however long it is.
+    """
+    if place.suffix in FILMS:
+        return
     with place.open("r+b") as file:
         file.truncate(2**36)
 

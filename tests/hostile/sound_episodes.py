@@ -176,6 +176,20 @@ def rlds(folder):
     return path
 
 
+def rlds_folder(folder):
+    """A shard and the description of its features, given as a folder."""
+    state = {"tensor": {"shape": {"dimensions": ["3"]}, "dtype": "float32", "encoding": "none"}}
+    inner = {"observation": {"featuresDict": {"features": {"state": state}}}}
+    stepwise = {"sequence": {"feature": {"featuresDict": {"features": inner}}}}
+    told = {"featuresDict": {"features": {"steps": stepwise}}}
+    (folder / "features.json").write_text(json.dumps(told))
+    return rlds(folder).parent
+
+
+def robomimic_folder(folder):
+    return robomimic(folder).parent
+
+
 def lerobot_2(folder):
     return version_2(folder)
 
@@ -239,5 +253,6 @@ def arrays(folder):
 EPISODES = {
     make.__name__: make
     for make in (arrays, demonstrations, films, films_jsonl, films_parquet, lerobot_2, lerobot_3,
-                 other_films, peract, rlbench, rlds, robomimic)
+                 other_films, peract, rlbench, rlds, rlds_folder, robomimic,
+                 robomimic_folder)
 }  # fmt: skip

@@ -51,6 +51,11 @@ def sb3(folder):
     return write_agent(folder / "agent.zip", "trpo")
 
 
+def sb3_folder(folder):
+    """The same, given as a folder."""
+    return sb3(folder).parent
+
+
 def cs285(folder):
     """The expert as nested dictionaries of arrays."""
 
@@ -281,8 +286,8 @@ def reference(folder):
 MODELS = {
     make.__name__: make
     for make in (cs285, exported, lerobot, mjrl, onnx_beside, onnx_policy, reference, robomimic,
-                 robomimic_legacy, sb3, sentences, tflite, timm, torchscript, transformers,
-                 transformers_bin, transformers_shards)
+                 robomimic_legacy, sb3, sb3_folder, sentences, tflite, timm, torchscript,
+                 transformers, transformers_bin, transformers_shards)
 }  # fmt: skip
 
 

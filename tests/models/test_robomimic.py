@@ -341,6 +341,13 @@ def test_later_versions_keep_weights_deeper_and_actions_in_a_unit(tmp_path, file
     assert torch.allclose(after, before * torch.tensor([3.0, 4.0]) + torch.tensor([1.0, 2.0]))
 
 
+def test_the_form_before_zips_is_read_too(tmp_path, files):
+    path = tmp_path / "old.zip"
+    torch.save(whole(CASES[PLAIN], PLAIN), path, _use_new_zipfile_serialization=False)
+    assert recognise(Checkpoint(path)) == "policy of robomimic"
+    assert loaded(path).weights_sha256 == loaded(files(PLAIN)).weights_sha256
+
+
 def test_the_form_of_the_first_version_says_the_same():
     case = json.loads(json.dumps(CASES[SIGHT]))
     new = read_settings(described(case), Path("x"))

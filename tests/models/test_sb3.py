@@ -255,7 +255,7 @@ def test_missing_statistics_of_a_normalised_training_are_an_error(kind, tmp_path
     with pytest.raises(FormatError, match=words):
         loaded(path)
     assert loaded(path, normalise="none").settings["normalisation"] == "none"
-    with pytest.raises(MissingFileError, match=r"nowhere\.pkl' is not there; needed statistics"):
+    with pytest.raises(MissingFileError, match=r"nowhere\.pkl is not there; needed statistics"):
         loaded(path, normalise="nowhere.pkl")
 
 

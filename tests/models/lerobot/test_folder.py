@@ -39,7 +39,10 @@ def test_a_folder_says_what_it_reads_and_gives(config, kit, tmp_path):
     assert folder.needs[0].note == "observation.images.wrist_cam, 48 x 64 pixels"
     assert folder.action.mode == "MIN_MAX"
     assert folder.inputs["observation.environment_state"].mode == "IDENTITY"
-    words = "LeRobot policy 'act' from camera:wrist_cam, states [3], array:observation.environment_state [5] to 2"
+    words = (
+        "LeRobot policy 'act' from camera:wrist_cam, states [3],"
+        " array:observation.environment_state [5] to 2"
+    )
     assert recognise(checkpoint) == words
     assert recognise_any(checkpoint).family == "lerobot"
 
