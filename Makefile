@@ -1,6 +1,6 @@
 # make demo | test | check | bench | peers; everything is installed into .venv on the first call.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench peers clean
+.PHONY: help setup demo test check bench fuzz peers clean
 SHELL := /bin/bash
 
 PYTHON ?=
@@ -41,6 +41,9 @@ bench: $(STAMP) $(PEERS) ## speed, beside matrix products and other packages
 	@for file in benchmarks/*.py; do \
 	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit 1; \
 	done
+
+fuzz: $(STAMP) ## 10,000 damaged files of every format; FUZZ=200 for fewer; goes on where it stopped
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests:tests/episodes $(BIN)/python -W ignore -m scripts.fuzz
 
 peers: $(PEERS) ## .venv-peers with the packages that benchmarks compare with
 

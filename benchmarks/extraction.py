@@ -27,9 +27,9 @@ from mirror_analysis.episodes import Episodes
 from mirror_analysis.extraction import _batches, _Loaded, extract
 from mirror_analysis.files.safetensors import write_safetensors
 from mirror_analysis.models import load_model
-from mirror_analysis.models.hooks import record
 from mirror_analysis.models.model import LayerInfo, Model
-from mirror_analysis.models.pooling import Pooling
+from mirror_analysis.models.recording.hooks import record
+from mirror_analysis.models.recording.pooling import Pooling
 from mirror_analysis.store import FeatureStore, StackKey
 from mirror_analysis.streams import resolve
 from mirror_analysis.testing import made_up

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mirror_analysis.episodes import Episode, Episodes
 from mirror_analysis.errors import DegenerateError, ShapeError, StreamError
 from mirror_analysis.features import FeatureKey, Features, Index, Layers
-from mirror_analysis.models.reference import proprioception as felt
+from mirror_analysis.models.reference.family import proprioception as felt
 
 
 def pixels(episodes: Episodes, camera: str, *, cells: int = 16) -> Layers:

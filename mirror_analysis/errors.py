@@ -10,7 +10,16 @@ from collections.abc import Iterable
 
 
 class MirrorError(Exception):
-    """A fault the caller can mend. The message is a single line fit to be shown as it is."""
+    """A fault the caller can mend. The message is a single line fit to be shown as it is.
+
+    Names out of files are part of messages; what a terminal would obey in them is spelt out.
+    """
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().split())
+        if text.isprintable():
+            return text
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class UnknownNameError(MirrorError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mirror_analysis.episodes import Episode, Episodes
     from mirror_analysis.models.model import LayerInfo, Model
-    from mirror_analysis.models.pooling import Pooling
+    from mirror_analysis.models.recording.pooling import Pooling
 
 _BATCH = 16  # episodes
 _ACCELERATED = 8  # times as many frames at once on a device of its own
@@ -101,7 +101,7 @@ def extract(
         (720, 64)
     """
     from mirror_analysis.models.model import require_device
-    from mirror_analysis.models.pooling import Pooling
+    from mirror_analysis.models.recording.pooling import Pooling
 
     rule = Pooling.parse(pooling)
     infos = _choose(model, layers)
@@ -283,7 +283,7 @@ def _forward(
 def _part(
     model: Model, loaded: list[_Loaded], layers: list[LayerInfo], pooling: Pooling
 ) -> dict[str, NDArray[np.float32]]:
-    from mirror_analysis.models.hooks import record
+    from mirror_analysis.models.recording.hooks import record
 
     size, time = len(loaded), len(loaded[0].steps)
     with record(model.taps(), layers, pooling=pooling, episodes=size, time=time) as recording:

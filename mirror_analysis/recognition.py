@@ -12,7 +12,7 @@ from mirror_analysis.errors import FormatError, UnknownNameError
 from mirror_analysis.extraction import extract
 from mirror_analysis.inference.proportion import wilson
 from mirror_analysis.models.model import Model
-from mirror_analysis.models.reference import ReferenceObservation
+from mirror_analysis.models.reference.family import ReferenceObservation
 from mirror_analysis.results import Score
 
 

@@ -16,12 +16,16 @@ from torch import Tensor, nn
 from mirror_analysis.episodes import Episodes
 from mirror_analysis.errors import DegenerateError, ShapeError
 from mirror_analysis.models.model import require_device
-from mirror_analysis.models.networks import ExecutionNetwork, ObservationNetwork, normalise
-from mirror_analysis.models.reference import (
+from mirror_analysis.models.reference.family import (
     ReferenceExecution,
     ReferenceObservation,
     proprioception,
     require_pictures,
+)
+from mirror_analysis.models.reference.networks import (
+    ExecutionNetwork,
+    ObservationNetwork,
+    normalise,
 )
 
 Progress = Callable[[int, int, float], None]

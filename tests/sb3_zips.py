@@ -15,7 +15,7 @@ from drawn import drawn
 
 from mirror_analysis.episodes.episode import Episode
 
-REFERENCE = json.loads((Path(__file__).parent / "models" / "sb3_agents.json").read_text())
+REFERENCE = json.loads((Path(__file__).parent / "models" / "sb3" / "sb3_agents.json").read_text())
 CASES = REFERENCE["cases"]
 ROWS = 4
 

@@ -7,8 +7,8 @@ from mirror_analysis.episodes.episode import Episodes
 from mirror_analysis.errors import DegenerateError, ShapeError, StreamError
 from mirror_analysis.extraction import extract
 from mirror_analysis.features import Features, pair
-from mirror_analysis.models.networks import ExecutionNetwork
-from mirror_analysis.models.reference import ReferenceExecution
+from mirror_analysis.models.reference.family import ReferenceExecution
+from mirror_analysis.models.reference.networks import ExecutionNetwork
 
 DATA = episodes(5)
 

@@ -5,7 +5,12 @@ import inspect
 import pytest
 
 from mirror_analysis import errors
-from mirror_analysis.errors import MirrorError, MissingDependencyError, UnknownNameError
+from mirror_analysis.errors import (
+    FormatError,
+    MirrorError,
+    MissingDependencyError,
+    UnknownNameError,
+)
 
 
 def test_unknown_name_gives_the_nearest_and_all():
@@ -43,3 +48,9 @@ CLASSES = [
 def test_every_error_is_caught_as_one(kind):
     assert issubclass(kind, MirrorError)
     assert kind.__doc__
+
+
+def test_a_message_is_one_line_whatever_names_are_in_it():
+    odd = "a\nb\x1b[2J\u202ec\x00\udcff é"
+    assert str(FormatError(odd)) == "a b\\x1b[2J\\u202ec\\x00\\udcff é"
+    assert str(UnknownNameError("kind", odd, ["x\r\ny"])).isprintable()

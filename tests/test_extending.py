@@ -52,6 +52,6 @@ def test_its_option_is_checked(shown, file):
         shown.load(Checkpoint(file), name="x", options=Options(values={"activation": "Relu"}))
 
 
-def test_it_takes_some_thirty_lines():
+def test_it_takes_no_more_lines_than_it_says():
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 35
+    assert len([line for line in code.splitlines() if line.strip()]) <= 40

@@ -9,7 +9,14 @@ import shutil
 import struct
 
 import pytest
-from hostile import bomb_cases, claim_cases, code_cases, path_cases, pickle_cases  # noqa: F401
+from hostile import (  # noqa: F401  # they fill the table
+    bomb_cases,
+    claim_cases,
+    code_cases,
+    path_cases,
+    pickle_cases,
+    text_cases,
+)
 from hostile.cases import CASES, Bait, payload, poison
 from hostile.damage import KINDS, REAL, STAND_INS, alone, damaged, victim, ways
 from hostile.reading import Reader
@@ -85,7 +92,8 @@ def check_harmless(report):
     assert report["seen"] == []
     assert report["grown"] < MOST and report["inner"] < 2 * MOST
     if report["outcome"] == "refused":
-        assert "\n" not in report["words"] and "Traceback" not in report["words"]
+        assert report["words"].isprintable(), repr(report["words"])  # nothing a terminal obeys
+        assert "Traceback" not in report["words"]
         assert 20 < len(report["words"]) < 2000
 
 
@@ -149,7 +157,7 @@ def test_whatever_stands_in_the_place_of_a_file(entry, name, reader, sound, bait
         assert opened.names() == set(), where
         assert report["outcome"] in ("read", "refused"), where
         assert report["seen"] == [] and report["grown"] < MOST, where
-        assert "\n" not in report["words"], where
+        assert report["outcome"] == "read" or report["words"].isprintable(), where
         shutil.rmtree(target)
 
 
@@ -185,10 +193,8 @@ def test_the_watch_sees_what_is_opened_outside(bait, opened, reader, tmp_path):
     assert report["seen"] == [f"opened: {(bait.folder / 'config.json').resolve()} r"]
 
 
-def test_a_reader_that_is_killed_is_told_and_replaced(tmp_path):
-    reader = Reader(tmp_path / "reader", patience=0.0)
+def test_a_file_that_takes_too_long_is_told(reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "patience", 0.0)
     report = read(reader, "file:kind_of", tmp_path, tmp_path)
     assert report["outcome"] == "killed" and report["kind"] == "took over 0 seconds"
-    reader.patience = LONGEST
-    assert read(reader, "file:kind_of", tmp_path, tmp_path)["outcome"] in ("read", "refused")
-    reader.close()
+    assert reader.process is None  # the next file gets another

@@ -18,8 +18,8 @@ from mirror_analysis.errors import (
 )
 from mirror_analysis.inference import wilson
 from mirror_analysis.models.model import Input
-from mirror_analysis.models.networks import ExecutionNetwork, ObservationNetwork
-from mirror_analysis.models.reference import ReferenceExecution, ReferenceObservation, save
+from mirror_analysis.models.reference.family import ReferenceExecution, ReferenceObservation, save
+from mirror_analysis.models.reference.networks import ExecutionNetwork, ObservationNetwork
 from mirror_analysis.parallel import serial
 from mirror_analysis.playing import PolicySource
 from mirror_analysis.rollout import rollout

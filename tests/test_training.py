@@ -6,8 +6,8 @@ from scenes import episode, episodes
 
 from mirror_analysis.episodes.episode import Episodes
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError, StreamError
-from mirror_analysis.models.networks import normalise
-from mirror_analysis.models.reference import PROPRIOCEPTION, load, save
+from mirror_analysis.models.reference.family import PROPRIOCEPTION, load, save
+from mirror_analysis.models.reference.networks import normalise
 from mirror_analysis.training import (
     TrainingConfig,
     augment,

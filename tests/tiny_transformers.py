@@ -132,7 +132,7 @@ def network(name: str):
 
 def saved(name: str, folder: Path, *, preprocessor: dict | None = SMALL, **kinds) -> Path:
     """The folder that transformers writes, with a preprocessor's file."""
-    from mirror_analysis.models.transformers_files import quiet
+    from mirror_analysis.models.transformers.files import quiet
 
     with quiet():
         network(name).save_pretrained(folder, **kinds)

@@ -17,8 +17,8 @@ import torch
 from mirror_analysis.definitions import StudyDefinition
 from mirror_analysis.episodes import Episode, Episodes
 from mirror_analysis.episodes.arrays import ArraysWriter
-from mirror_analysis.models.networks import ExecutionNetwork, ObservationNetwork
-from mirror_analysis.models.reference import ReferenceExecution, ReferenceObservation, save
+from mirror_analysis.models.reference.family import ReferenceExecution, ReferenceObservation, save
+from mirror_analysis.models.reference.networks import ExecutionNetwork, ObservationNetwork
 
 TASKS = ("push", "pull")
 TIME = 3

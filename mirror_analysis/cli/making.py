@@ -11,7 +11,7 @@ import msgspec
 
 from mirror_analysis.episodes import load_episodes
 from mirror_analysis.errors import FormatError, UnknownNameError
-from mirror_analysis.models.reference import Reference, save
+from mirror_analysis.models.reference.family import Reference, save
 from mirror_analysis.provenance import record
 from mirror_analysis.reporting import render_report
 from mirror_analysis.results import Result

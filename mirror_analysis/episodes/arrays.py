@@ -258,12 +258,12 @@ def _read_episode(folder: Path, record: Record, verify: bool) -> Episode:
     if lacking:
         raise FormatError(f"{path} has no array '{lacking[0]}'; needed {', '.join(_ARRAYS)}")
     cameras = [name.removeprefix(_FRAMES) for name in names if name.startswith(_FRAMES)]
-    found = read_npz(path, names=[*_ARRAYS, *(n for n in names if n.startswith(_EXTRAS))])
+    held = read_npz(path, names=[*_ARRAYS, *(n for n in names if n.startswith(_EXTRAS))])
     for name, dtype in _ARRAYS.items():
-        if found[name].dtype != dtype:
-            raise FormatError(f"'{name}' in {path} is {found[name].dtype}; needed {dtype}")
-    arrays = {name: found.pop(name) for name in _ARRAYS}
-    extras = {name.removeprefix(_EXTRAS): values for name, values in found.items()}
+        if held[name].dtype != dtype:
+            raise FormatError(f"'{name}' in {path} is {held[name].dtype}; needed {dtype}")
+    arrays = {name: held.pop(name) for name in _ARRAYS}
+    extras = {name.removeprefix(_EXTRAS): values for name, values in held.items()}
     return Episode(
         id=record.id,
         task=record.task,

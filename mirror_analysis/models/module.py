@@ -22,13 +22,13 @@ from mirror_analysis.errors import (
 )
 from mirror_analysis.models.acting import VectorPolicy
 from mirror_analysis.models.checkpoint import Checkpoint, Options
-from mirror_analysis.models.hooks import unwrap
 from mirror_analysis.models.model import Input, Model
 from mirror_analysis.models.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
-from mirror_analysis.models.redrawing import redrawn
-from mirror_analysis.models.state_dicts import put_into, read_state_dict, unwrapped
-from mirror_analysis.models.structure import Structure, discover, first_output
+from mirror_analysis.models.recording.hooks import unwrap
+from mirror_analysis.models.structure.discovery import Structure, discover, first_output
 from mirror_analysis.models.watching import Layout, Watching
+from mirror_analysis.models.weights.redrawing import redrawn
+from mirror_analysis.models.weights.state_dicts import put_into, read_state_dict, unwrapped
 
 SUMMARY = "a network of your own: package.module:factory, and a file of weights for it"
 OPTIONS: Mapping[str, str] = {

@@ -99,7 +99,7 @@ class Preparation:
             >>> Preparation.from_processor(config, defaults=Preparation(shortest=224)).crop
             (224, 224)
         """
-        from mirror_analysis.models.processors import read_processor
+        from mirror_analysis.models.transformers.processors import read_processor
 
         return cls(**{**asdict(defaults), **read_processor(config, defaults)})
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mirror_analysis.models.model import EpisodeLike, Input, LayerInfo, ObservationModel
 from mirror_analysis.models.preparation import Preparation
-from mirror_analysis.models.structure import Structure, evenly_spaced, first_output
+from mirror_analysis.models.structure.discovery import Structure, evenly_spaced, first_output
 
 _PIXELS = 2**20  # of one forward pass: larger activations are fetched anew from the system
 

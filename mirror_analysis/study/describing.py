@@ -9,8 +9,8 @@ import msgspec
 
 from mirror_analysis.definitions import StudyDefinition
 from mirror_analysis.models.model import Model
-from mirror_analysis.models.networks import TRUNK
-from mirror_analysis.models.reference import ReferenceExecution
+from mirror_analysis.models.reference.family import ReferenceExecution
+from mirror_analysis.models.reference.networks import TRUNK
 from mirror_analysis.study.contrasts import Contrast
 from mirror_analysis.study.material import Material
 

@@ -14,7 +14,7 @@ from mirror_analysis.errors import ShapeError, UnknownNameError
 from mirror_analysis.extraction import extract
 from mirror_analysis.features import Layers, Paired, pair
 from mirror_analysis.models.model import Model
-from mirror_analysis.models.reference import ReferenceExecution
+from mirror_analysis.models.reference.family import ReferenceExecution
 from mirror_analysis.store import FeatureStore
 from mirror_analysis.streams import resolve
 from mirror_analysis.study.contrasts import Contrast, Raw, Source, contrasts

@@ -104,8 +104,8 @@ class Campaign:
         self.counts["seconds"] += report["seconds"]
         if report["seen"]:
             report |= {"outcome": "crashed", "kind": "side effect"}
-        if "\n" in report["words"] and report["outcome"] == "refused":
-            report |= {"outcome": "crashed", "kind": "more than one line"}
+        if report["outcome"] == "refused" and not report["words"].isprintable():
+            report |= {"outcome": "crashed", "kind": "words that are no line of text"}
         self.counts["files"] += 1
         self.counts[report["outcome"]] += 1
         self.counts["peak"] = max(self.counts["peak"], report["grown"])

@@ -11,7 +11,7 @@ import torch
 
 from mirror_analysis import parallel
 from mirror_analysis.cli import main
-from mirror_analysis.models.reference import save
+from mirror_analysis.models.reference.family import save
 from mirror_analysis.study import comparing, parts, running
 
 

@@ -11,7 +11,7 @@ from hostile.sound_models import MODELS
 
 # Where a file is cut; a name that starts with "bits" is a seed of what is turned over.
 CUTS = {"nothing left": 0.0, "a fifth left": 0.2, "half left": 0.45, "nearly all left": 0.97}
-FLIPS = 4
+FLIPS = 3
 # What a cut of which may go unnoticed: descriptions that are text, and films, which are streams.
 TEXTS = (".json", ".jsonl", ".csv", ".txt", ".yml", ".md")
 FILMS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")

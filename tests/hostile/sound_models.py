@@ -1,6 +1,5 @@
 """Small checkpoints of every format, all in order: what the damaged ones are made of."""
 
-import functools
 import itertools
 import json
 import pickle
@@ -39,7 +38,11 @@ ACT = {
     "type": "act", "dim_model": 16, "n_heads": 2, "dim_feedforward": 24, "n_encoder_layers": 1,
     "latent_dim": 4, "chunk_size": 5, "n_action_steps": 3, **FEATURES,
 }  # fmt: skip
-ROBOMIMIC = Path(__file__).parents[1] / "models" / "robomimic.json"
+DENOISING = {
+    "type": "diffusion", "down_dims": [8, 16], "horizon": 8, "n_action_steps": 3, "n_groups": 4,
+    "kernel_size": 3, "diffusion_step_embed_dim": 8, "num_train_timesteps": 5, **FEATURES,
+}  # fmt: skip
+ROBOMIMIC = Path(__file__).parents[1] / "models" / "robomimic" / "robomimic.json"
 
 
 def sb3(folder):
@@ -167,7 +170,7 @@ def sentences(folder):
     """A sentence encoder in the folders of sentence-transformers."""
     from tokenizers import BertWordPieceTokenizer
 
-    from mirror_analysis.models.transformers_files import quiet
+    from mirror_analysis.models.transformers.files import quiet
     from mirror_analysis.torchvision_shim import ensure_torchvision
 
     ensure_torchvision()
@@ -210,19 +213,23 @@ def timm(folder):
     return folder
 
 
-def lerobot(folder):
+def lerobot(folder, config=ACT, prefix="model"):
     """ACT in the new style, its statistics in files beside the weights."""
     from mirror_analysis.models.checkpoint import Checkpoint
-    from mirror_analysis.models.lerobot import act
+    from mirror_analysis.models.lerobot import act, diffusion
     from mirror_analysis.models.lerobot.folder import require
 
-    (folder / "config.json").write_text(json.dumps(ACT))
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").touch()
     held = require(Checkpoint(folder))
     with torch.device("meta"):
-        network = act.ACT(held.hyperparameters(act.Config), held)
+        if config is ACT:
+            network = act.ACT(held.hyperparameters(act.Config), held)
+        else:
+            sizes = held.hyperparameters(diffusion.Config)
+            network = diffusion.Diffusion(sizes, held, sizes.schedule(1))
     weights = {
-        f"model.{name}": torch.from_numpy(drawn(name, tuple(tensor.shape)))
+        f"{prefix}.{name}": torch.from_numpy(drawn(name, tuple(tensor.shape)))
         for name, tensor in network.state_dict().items()
     }
     write_safetensors(folder / "model.safetensors", weights, {"format": "pt"})
@@ -241,10 +248,43 @@ def lerobot(folder):
     return folder
 
 
+def lerobot_diffusion(folder):
+    return lerobot(folder, DENOISING, "diffusion")
+
+
+def open_clip(folder):
+    """The folder that open_clip writes: both halves of a CLIP."""
+    from mirror_analysis.torchvision_shim import ensure_torchvision
+
+    ensure_torchvision()
+    import open_clip as package
+
+    vision = {"image_size": SIDE, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2}
+    text = {"context_length": 6, "vocab_size": 20, "width": 16, "heads": 2, "layers": 1}
+    sizes = {"embed_dim": 12, "vision_cfg": vision, "text_cfg": text, "quick_gelu": False}
+    torch.manual_seed(0)
+    whole = package.CLIP(**json.loads(json.dumps(sizes)))
+    weights = {name: tensor.contiguous() for name, tensor in whole.state_dict().items()}
+    write_safetensors(folder / "open_clip_model.safetensors", weights, {"format": "pt"})
+    said = {"model_cfg": sizes, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(said))
+    return folder
+
+
+def viclip(folder):
+    from mirror_analysis.models.images.viclip_network import ViclipSize, ViclipVision
+
+    torch.manual_seed(0)
+    network = ViclipVision(ViclipSize(width=64, depth=2, patch=8, grid=4, frames=4, out=12))
+    state = {f"vision_encoder.{name}": t for name, t in network.state_dict().items()}
+    torch.save({"model": state}, folder / "ViCLIP.pth")
+    return folder / "ViCLIP.pth"
+
+
 def robomimic(folder, *, zipped=True):
     """Behaviour cloning from vectors, with the statistics of its observations."""
-    from mirror_analysis.models.robomimic_config import read_settings
-    from mirror_analysis.models.robomimic_networks import Policy
+    from mirror_analysis.models.robomimic.config import read_settings
+    from mirror_analysis.models.robomimic.networks import Policy
 
     case = json.loads(ROBOMIMIC.read_text(encoding="utf-8"))["cases"]["plain, normalised"]
     shapes = OrderedDict((key, list(shape)) for key, shape in case["shapes"].items())
@@ -274,8 +314,8 @@ def robomimic_legacy(folder):
 
 def reference(folder):
     """A model of this project's own."""
-    from mirror_analysis.models.networks import ExecutionNetwork
-    from mirror_analysis.models.reference import ReferenceExecution, save
+    from mirror_analysis.models.reference.family import ReferenceExecution, save
+    from mirror_analysis.models.reference.networks import ExecutionNetwork
 
     torch.manual_seed(0)
     model = ReferenceExecution(ExecutionNetwork().eval(), name="actor", camera="B")
@@ -285,15 +325,8 @@ def reference(folder):
 
 MODELS = {
     make.__name__: make
-    for make in (cs285, exported, lerobot, mjrl, onnx_beside, onnx_policy, reference, robomimic,
-                 robomimic_legacy, sb3, sb3_folder, sentences, tflite, timm, torchscript,
-                 transformers, transformers_bin, transformers_shards)
+    for make in (cs285, exported, lerobot, lerobot_diffusion, mjrl, onnx_beside, onnx_policy,
+                 open_clip, reference, robomimic, robomimic_legacy, sb3, sb3_folder, sentences,
+                 tflite, timm, torchscript, transformers, transformers_bin, transformers_shards,
+                 viclip)
 }  # fmt: skip
-
-
-@functools.cache
-def kept(name, root):
-    """The path of a sound checkpoint below a folder, made once."""
-    folder = root / name
-    folder.mkdir(parents=True)
-    return MODELS[name](folder)

@@ -14,8 +14,8 @@ from mirror_analysis.errors import (
 from mirror_analysis.models import load_model
 from mirror_analysis.models.families import FAMILIES, family
 from mirror_analysis.models.model import ExecutionModel
-from mirror_analysis.models.networks import ExecutionNetwork
-from mirror_analysis.models.reference import ReferenceExecution, save
+from mirror_analysis.models.reference.family import ReferenceExecution, save
+from mirror_analysis.models.reference.networks import ExecutionNetwork
 from mirror_analysis.provenance import sha256_file
 
 DEFINITION = """

@@ -10,7 +10,11 @@ from mirror_analysis.errors import FormatError
 from mirror_analysis.files.pictures import read_picture
 from mirror_analysis.models.checkpoint import Checkpoint
 from mirror_analysis.models.preparation import CLIP_MEAN, CLIP_STD, Preparation
-from mirror_analysis.models.published import MODEL_TYPES, PROCESSORS, published_preparation
+from mirror_analysis.models.transformers.published import (
+    MODEL_TYPES,
+    PROCESSORS,
+    published_preparation,
+)
 from mirror_analysis.torchvision_shim import ensure_torchvision
 
 SIZES = ((101, 67), (333, 517), (7, 300), (224, 225), (64, 64))

@@ -6,7 +6,7 @@ from tiny_transformers import Scene
 from torch import nn
 
 from mirror_analysis.models.preparation import Preparation
-from mirror_analysis.models.structure import discover
+from mirror_analysis.models.structure.discovery import discover
 from mirror_analysis.models.watching import Watching
 from mirror_analysis.testing import check_model
 

@@ -12,7 +12,7 @@ from mirror_analysis.episodes import Episodes
 from mirror_analysis.errors import DegenerateError, MissingFileError, StreamError, UnknownNameError
 from mirror_analysis.extraction import extract
 from mirror_analysis.models.model import ExecutionModel, Input, LayerInfo
-from mirror_analysis.models.reference import save
+from mirror_analysis.models.reference.family import save
 from mirror_analysis.results import load_result, select
 from mirror_analysis.similarity.cka import linear_cka
 from mirror_analysis.study import comparing, parts

@@ -25,7 +25,7 @@ from mirror_analysis.models.lerobot.policy import LeRobotPolicy, load_policy
 from mirror_analysis.models.lerobot.resnet import FrozenNorm, resnet
 from mirror_analysis.models.lerobot.vision import STAGES, Watched
 from mirror_analysis.models.model import LayerInfo
-from mirror_analysis.models.structure import Structure
+from mirror_analysis.models.structure.discovery import Structure
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=256)]
 Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]

@@ -28,7 +28,7 @@ from mirror_analysis.models.lerobot.vision import (
     watched_encoder,
 )
 from mirror_analysis.models.model import LayerInfo
-from mirror_analysis.models.structure import Structure
+from mirror_analysis.models.structure.discovery import Structure
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]

@@ -23,8 +23,8 @@ from mirror_analysis.models.lerobot.folder import STATE
 from mirror_analysis.models.lerobot.network import VECTOR, Network, generator
 from mirror_analysis.models.lerobot.siglip import Siglip, SiglipSizes
 from mirror_analysis.models.model import LayerInfo
-from mirror_analysis.models.structure import Structure
-from mirror_analysis.models.telling import Telling
+from mirror_analysis.models.recording.telling import Telling
+from mirror_analysis.models.structure.discovery import Structure
 
 TOKENS_OF_WORDS, THERE = "language.tokens", "language.mask"
 """Under which a network is given the instruction: its tokens, and which of them are there."""

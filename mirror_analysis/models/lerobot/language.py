@@ -16,14 +16,14 @@ from mirror_analysis.errors import FormatError, MissingFileError
 from mirror_analysis.files.digests import content_digest
 from mirror_analysis.files.safetensors import read_header, read_safetensors
 from mirror_analysis.models.checkpoint import Checkpoint, Options
-from mirror_analysis.models.fitting import fitted, require_shapes
 from mirror_analysis.models.lerobot.flow import THERE, TOKENS_OF_WORDS, Flow
 from mirror_analysis.models.lerobot.flow_sizes import UNUSED, Names
 from mirror_analysis.models.lerobot.folder import ACTION, WEIGHTS, PolicyFolder
 from mirror_analysis.models.lerobot.policy import LeRobotPolicy
 from mirror_analysis.models.lerobot.statistics import is_statistic, read_statistics, split
 from mirror_analysis.models.model import Input
-from mirror_analysis.models.sentences import read_words
+from mirror_analysis.models.transformers.sentences import read_words
+from mirror_analysis.models.weights.fitting import fitted, require_shapes
 
 _EMPTY = "empty_camera"  # in the names of views there are no pictures of, which nobody looks at
 _TOKENIZER = "tokenizer.json"

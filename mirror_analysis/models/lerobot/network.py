@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mirror_analysis.models.model import LayerInfo
-from mirror_analysis.models.structure import Structure
+from mirror_analysis.models.structure.discovery import Structure
 
 VECTOR = "episode*time channel"
 TOKENS = "episode*time token channel"

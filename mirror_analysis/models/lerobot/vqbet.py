@@ -23,7 +23,7 @@ from mirror_analysis.models.lerobot.network import TOKENS, VECTOR, Network, gene
 from mirror_analysis.models.lerobot.policy import LeRobotPolicy, load_policy
 from mirror_analysis.models.lerobot.vision import PictureEncoder, encoder_axes, watched_encoder
 from mirror_analysis.models.model import LayerInfo
-from mirror_analysis.models.structure import Structure
+from mirror_analysis.models.structure.discovery import Structure
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]

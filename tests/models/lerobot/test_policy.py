@@ -13,8 +13,8 @@ from mirror_analysis.errors import (
 )
 from mirror_analysis.extraction import extract
 from mirror_analysis.models import load_model
-from mirror_analysis.models.hooks import record
-from mirror_analysis.models.pooling import Pooling
+from mirror_analysis.models.recording.hooks import record
+from mirror_analysis.models.recording.pooling import Pooling
 from mirror_analysis.testing import check_model, made_up
 
 SEES = {"observation.image": {"type": "VISUAL", "shape": [3, 32, 32]}}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from drawn import drawn
 
-from mirror_analysis.models.hooks import first_tensor
+from mirror_analysis.models.recording.hooks import first_tensor
 
 TOLERANCE = 1e-5  # of float32, relative to the largest value
 CASES = [

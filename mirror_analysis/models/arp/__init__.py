@@ -1,0 +1,1 @@
+"""ARP, autoregressive action sequences on RLBench."""

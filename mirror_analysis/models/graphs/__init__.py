@@ -1,0 +1,1 @@
+"""Computation graphs: ONNX, TorchScript, exported programs, TFLite."""

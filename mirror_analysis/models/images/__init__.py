@@ -1,0 +1,1 @@
+"""Encoders of pictures and clips in the formats of timm, open_clip and ViCLIP."""

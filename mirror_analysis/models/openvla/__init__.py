@@ -1,0 +1,1 @@
+"""OpenVLA: a vision-language model that writes actions."""

@@ -1,0 +1,1 @@
+"""What the layers of a running network give, pooled as it comes."""

@@ -1,0 +1,1 @@
+"""Encoders of pictures, clips and sentences in the format of transformers."""

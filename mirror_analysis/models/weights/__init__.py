@@ -1,0 +1,1 @@
+"""Weights as dictionaries of tensors: read, put into networks, drawn anew."""
