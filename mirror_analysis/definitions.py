@@ -118,8 +118,8 @@ class PublicCheckpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     summary: Text
     role: Role
     family: Literal[
-        "arp", "exported", "lerobot", "mlp", "module", "onnx", "open_clip", "openvla", "pi0",
-        "robomimic", "sb3", "smolvla", "tflite", "timm", "torchscript", "transformers", "viclip",
+        "arp", "exported", "lerobot", "onnx", "open_clip", "openvla", "perceptron", "robomimic",
+        "sb3", "tflite", "timm", "torchscript", "transformers", "transformers-text", "viclip",
     ]  # fmt: skip
     license: Text
     license_source: Address

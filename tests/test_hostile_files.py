@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import shutil
+import signal
 import struct
 
 import pytest
@@ -194,7 +195,9 @@ def test_the_watch_sees_what_is_opened_outside(bait, opened, reader, tmp_path):
 
 
 def test_a_file_that_takes_too_long_is_told(reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "patience", 0.0)
+    read(reader, "file:kind_of", tmp_path, tmp_path)
+    os.kill(reader.process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(reader, "patience", 0.1)
     report = read(reader, "file:kind_of", tmp_path, tmp_path)
-    assert report["outcome"] == "killed" and report["kind"] == "took over 0 seconds"
+    assert report["outcome"] == "killed" and report["kind"] == "took over 0.1 seconds"
     assert reader.process is None  # the next file gets another

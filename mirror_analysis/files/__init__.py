@@ -11,7 +11,6 @@ _PUBLIC = {
     "example": "tfrecords",
     "inside": "places",
     "kind_of": "kinds",
-    "load_exported": "exported",
     "load_torchscript": "torchscript",
     "open_hdf5": "hdf5",
     "pickle_names": "pickles",

@@ -13,8 +13,10 @@ from mirror_analysis.hub.snapshots import fetch, fetch_checked
 
 __all__ = ["checkpoint_file", "fetch", "online_faults"]
 
-_FOLDERS = frozenset({"lerobot", "openvla", "pi0", "smolvla", "transformers"})
-_SINGLE = frozenset({"arp", "exported", "mlp", "onnx", "robomimic", "sb3", "tflite", "torchscript"})
+_FOLDERS = frozenset({"lerobot", "openvla", "transformers", "transformers-text"})
+_SINGLE = frozenset(
+    {"arp", "exported", "onnx", "perceptron", "robomimic", "sb3", "tflite", "torchscript"}
+)
 
 
 def checkpoint_file(

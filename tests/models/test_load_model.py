@@ -150,3 +150,10 @@ def test_the_package_gives_its_public_names_and_no_others():
         AttributeError, match=r"'mirror_analysis\.models' has no attribute 'nosuch'"
     ):
         _ = models.nosuch
+
+
+def test_families_of_the_catalogue_are_families_that_there_are():
+    from mirror_analysis import catalog
+
+    known = catalog.definitions("checkpoints")
+    assert len(known) > 50 and {made.family for made in known.values()} <= set(FAMILIES)
