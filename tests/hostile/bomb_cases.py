@@ -1,5 +1,6 @@
 """Small files that claim, or unfold to, more than the memory holds or time allows."""
 
+import fractions
 import io
 import struct
 import warnings
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hostile import sound_episodes, sound_models
 from hostile.cases import case
+from hostile.path_cases import change_json
 from lerobot_files import SIDE, change_episodes, write_info
 
 HUGE = 2**40
@@ -256,6 +258,25 @@ def film_of_a_box_without_end(folder, bait):
     return _film(folder, change)
 
 
+@case("episodes", "pixels|not a readable video")
+def film_of_giant_pictures(folder, bait):
+    """A container that says 64 x 48, with PNGs of other sizes in it."""
+    import av
+
+    sound_episodes.films(folder)
+    (folder / "a.mp4").unlink()
+    with av.open(str(folder / "a.mp4"), "w", format="avi") as container:
+        stream = container.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        for number in range(8):
+            packet = av.Packet(png(30000, 30000, rows=zlib.compress(bytes(2**26), 9)))
+            packet.stream, packet.pts, packet.dts = stream, number, number
+            packet.time_base = fractions.Fraction(1, 10)
+            packet.is_keyframe = True
+            container.mux(packet)
+    return folder
+
+
 # -- datasets -------------------------------------------------------------------------------------
 
 
@@ -300,20 +321,21 @@ def episode_at_no_time(folder, bait):
     return folder
 
 
-@case("episodes", None)
+@case("episodes", "rows|lines|length|steps|bytes")
 def table_of_one_value(folder, bait):
-    """40 million rows in a few kilobytes."""
+    """40 million rows in a few kilobytes, where the list of episodes says 6."""
     sound_episodes.lerobot_3(folder)
     place = sorted((folder / "data").rglob("*.parquet"))[0]
-    few = pq.read_table(place).slice(0, 1)
-    rows = 40_000_000
-    columns = {
-        name: few.column(name)
-        for name in ("episode_index", "frame_index", "index", "task_index", "timestamp")
-    }
-    with pq.ParquetWriter(place, pa.table(columns).schema, compression="zstd") as writer:
-        part = pa.table({n: pa.array(np.zeros(rows // 10, c.type.to_pandas_dtype()))
-                         for n, c in columns.items()})  # fmt: skip
+    names = ("episode_index", "frame_index", "index", "task_index", "timestamp")
+    few = pq.read_table(place, columns=list(names))
+    change_json(
+        folder / "meta" / "info.json",
+        lambda said: said.update(features={n: said["features"][n] for n in names}),
+    )
+    part = pa.table(
+        {n: pa.array(np.zeros(4_000_000, few[n].type.to_pandas_dtype())) for n in names}
+    )
+    with pq.ParquetWriter(place, part.schema, compression="zstd") as writer:
         for _ in range(10):
             writer.write_table(part)
     return folder

@@ -199,6 +199,11 @@ def torchscript_maps_a_file(folder, bait):
     return _programmed(folder, line)
 
 
+@case("model", None)
+def torchscript_that_allocates(folder, bait):
+    return _programmed(folder, "y = torch.zeros([1099511627776])")
+
+
 @case("model", "plain operations")
 def torchscript_foreign_operation(folder, bait):
     return _programmed(folder, "y = ops.evil.run(x)")

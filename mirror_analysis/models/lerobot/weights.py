@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from mirror_analysis.errors import FormatError
-from mirror_analysis.files.places import shown
 from mirror_analysis.files.safetensors import read_header, read_safetensors
 from mirror_analysis.models.lerobot.folder import WEIGHTS, PolicyFolder
 from mirror_analysis.models.lerobot.network import Network
 from mirror_analysis.models.lerobot.statistics import is_statistic, split
+from mirror_analysis.models.weights.fitting import compare_shapes
 
 
 def read_network(
@@ -42,7 +40,7 @@ def read_network(
     header, _ = read_header(path)
     names = {name: _plain(name, prefix) for name in header if not is_statistic(name)}
     there = {plain: tuple(header[name][1]) for name, plain in names.items()}
-    _compare(needed, there, path, unused)
+    compare_shapes(needed, there, path=path, unused=unused)
     weights, statistics = split(read_safetensors(path)[0])
     tensors = {names[name]: tensor for name, tensor in weights.items() if names[name] in needed}
     floats = {
@@ -56,30 +54,3 @@ def read_network(
 def _plain(name: str, prefix: str) -> str:
     """Without what policies and compilers put around a network."""
     return name.replace("._orig_mod", "").removeprefix(f"{prefix}.")
-
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-def _compare(needed: Shapes, there: Shapes, path: Path, unused: re.Pattern[str]) -> None:
-    missing = sorted(needed.keys() - there.keys())
-    strange = sorted(n for n in there.keys() - needed.keys() if not unused.fullmatch(n))
-    other = sorted(n for n in needed.keys() & there.keys() if needed[n] != there[n])
-    if missing:
-        fault = f"lacks {_some(missing)}"
-    elif strange:
-        fault = f"has {_some(strange)} besides what its config describes"
-    elif other:
-        name = other[0]
-        fault = f"has {name} of shape {there[name]} where its config says {needed[name]}"
-    else:
-        return
-    raise FormatError(
-        f"{path} {fault}; needed the weights that belong to the config.json beside it, so fetch"
-        " both anew"
-    )
-
-
-def _some(names: list[str]) -> str:
-    first = ", ".join(shown(name) for name in names[:3])
-    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more tensors"

@@ -64,6 +64,27 @@ def require_shapes(
     """
     with torch.device("meta"):
         needed = {name: tuple(t.shape) for name, t in build().state_dict().items()}
+    compare_shapes(needed, there, path=path, unused=unused)
+
+
+def compare_shapes(
+    needed: Mapping[str, tuple[int, ...]],
+    there: Mapping[str, tuple[int, ...]],
+    *,
+    path: Path,
+    unused: re.Pattern[str] = _NOTHING,
+) -> None:
+    """Compares names and shapes of the tensors a network needs with those a file has.
+
+    Args:
+        needed: name -> shape.
+        there: name -> shape.
+        path: the file, for the words of an error.
+        unused: names that may be there and are not needed.
+
+    Raises:
+        FormatError: if they differ.
+    """
     missing = sorted(needed.keys() - there.keys())
     strange = sorted(n for n in there.keys() - needed.keys() if not unused.fullmatch(n))
     other = sorted(n for n in needed.keys() & there.keys() if needed[n] != there[n])

@@ -37,7 +37,7 @@ def test_a_strange_tensor_is_named(kit, folder):
 
 def test_another_shape_is_named(kit, folder):
     rewritten(folder, lambda t: t | {"model.action_head.bias": torch.zeros(3)})
-    words = r"has action_head\.bias of shape \(3,\) where its config says \(2,\)"
+    words = r"has action_head\.bias of shape \(3,\) where its configuration says \(2,\)"
     with pytest.raises(FormatError, match=words):
         kit.loaded(folder)
 
@@ -69,7 +69,7 @@ def test_a_config_cannot_ask_for_memory(kit, folder, monkeypatch):
     (folder / "config.json").write_text(
         text.replace('"dim_model": 16', f'"dim_model": {config["dim_model"]}'), encoding="utf-8"
     )
-    with pytest.raises(FormatError, match=r"where its config says \(.*65536"):
+    with pytest.raises(FormatError, match=r"where its configuration says \(.*65536"):
         kit.loaded(folder)
 
 
