@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from mirror_analysis.cli.options import Checkpoint, Include, Json, Settings, Trust
-from mirror_analysis.cli.terminal import emit, progress, table
+from mirror_analysis.cli.terminal import emit, plain, progress, table
 
 
 def list_(
@@ -42,7 +42,7 @@ def inspect(
     from mirror_analysis.cli.options import loading
 
     found, layers = description(path, include or (), trust=trust or (), **loading(settings))
-    head = "\n".join(f"{key}: {value}" for key, value in found.items())
+    head = "\n".join(plain(f"{key}: {value}") for key, value in found.items())
     text = f"{head}\n\n{table(layers, ['layer', 'width', 'kind', 'axes'])}"
     emit({**found, "layers": layers}, as_json=json, text=text)
 

@@ -20,7 +20,7 @@ from mirror_analysis.cli.options import (
     Trust,
     Workers,
 )
-from mirror_analysis.cli.terminal import emit, progress, table
+from mirror_analysis.cli.terminal import emit, plain, progress, table
 
 
 def episodes(
@@ -97,7 +97,7 @@ def episodes(
                 told = lambda done, total: report("writing episodes", done, total)  # noqa: E731
                 write_lerobot(found, out, codec=codec, progress=told)
     facts, rows = describe_episodes(found)
-    head = "\n".join(f"{key}: {value}" for key, value in facts.items())
+    head = "\n".join(plain(f"{key}: {value}") for key, value in facts.items())
     columns = ["task", "episodes", "successes", "instructions", "median_length"]
     emit({**facts, "by_task": rows}, as_json=json, text=f"{head}\n\n{table(rows, columns)}")
 

@@ -116,4 +116,9 @@ def table(rows: list[dict[str, object]], columns: list[str]) -> str:
 def _cell(value: object) -> str:
     if value is None or value == "":
         return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else plain(str(value))
+
+
+def plain(text: str) -> str:
+    """Words out of files as one line that moves no cursor: what does not print is spelled out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -122,3 +122,17 @@ def test_episodes_of_others_are_described_and_converted(mirror, tmp_path):
     assert (
         "is in no format of episodes that is known" in mirror("episodes", tmp_path / "empty").fault
     )
+
+
+def test_words_out_of_files_move_no_cursor(mirror, tmp_path):
+    pytest.importorskip("av")
+    from dataclasses import replace
+
+    from mirror_analysis.episodes import Episodes
+    from mirror_analysis.models.model import Input
+
+    odd = "open\x1b[2J the door\nand close it"
+    made = made_up([Input("states", 3)], count=2)
+    write_lerobot(Episodes([replace(e, task=odd, instruction=odd) for e in made]), tmp_path / "odd")
+    shown = mirror("episodes", tmp_path / "odd").out
+    assert "\x1b" not in shown and r"open\x1b[2J the door\nand close it" in shown

@@ -21,7 +21,8 @@ ROOMS = 3 * GIB  # of address space, beyond what the imported libraries take
 EPISODES = 3  # of which pictures are read
 HERE = Path(__file__).resolve().parents[2]
 SYSTEM = (sys.prefix, sys.base_prefix, str(HERE), "/proc/self", "/proc/cpuinfo", "/proc/meminfo",
-          "/sys/devices", "/dev/null", "/dev/urandom", "/usr/lib")  # fmt: skip
+          "/sys/devices", "/dev/null", "/dev/urandom", "/usr/lib",
+          "/usr/share/zoneinfo")  # fmt: skip
 RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn",
         "os.startfile", "os.chdir", "socket.connect", "socket.bind", "socket.getaddrinfo",
         "urllib.Request", "webbrowser.open", "pickle.find_class")  # fmt: skip

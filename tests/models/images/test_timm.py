@@ -358,6 +358,19 @@ def test_lite0_recognises_photographs_as_its_own_network_does(shared):
     assert found == {"cat.bmp": "Egyptian cat", "bird.bmp": "chickadee", "hot_dog.jpg": "hotdog"}
 
 
+@pytest.mark.real_weights
+def test_lite2_recognises_photographs(shared):
+    try:
+        model = load_model("efficientnet-lite2")
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    labels = {"cat.bmp": 285, "bird.bmp": 19, "hot_dog.jpg": 934}
+    for name, picture in photographs(shared).items():
+        with torch.inference_mode():
+            logits = model.module(model.prepare(picture[None]))
+        assert int(logits.argmax()) == labels[name], name
+
+
 def slow_lite0(weights, x):
     """The network written out: TensorFlow's padding, epsilon 0.001, ReLU up to 6."""
 
