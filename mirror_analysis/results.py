@@ -297,13 +297,14 @@ def save_result(result: Result, path: Path) -> None:
     temporary.replace(path)
 
 
-def load_result(path: Path) -> Result:
+def load_result(path: str | Path) -> Result:
     """Reads a `result.json`, or the one in a folder.
 
     Raises:
         MissingFileError: if it is not there.
         FormatError: if it is not a result of this version.
     """
+    path = Path(path)
     path = path / "result.json" if path.is_dir() else path
     if not path.is_file():
         raise MissingFileError(f"no result at {path}; `mirror run STUDY --out DIR` writes one")

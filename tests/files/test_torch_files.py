@@ -88,7 +88,9 @@ class Runs:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("value", [Runs(), {"a": Runs()}, torch.nn.Linear(1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "value", [Runs(), {"a": Runs()}, torch.nn.Linear(1, 1)], ids=["bare", "inside", "module"]
+)
 def test_nothing_is_run(zipped, value, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FormatError, match="which is not on the list of plain data"):
