@@ -6,6 +6,7 @@ from scenes import episode, episodes
 
 from mirror_analysis.episodes.episode import Episodes
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError, StreamError
+from mirror_analysis.models.checkpoint import Checkpoint, Options
 from mirror_analysis.models.reference.family import PROPRIOCEPTION, load, save
 from mirror_analysis.models.reference.networks import normalise
 from mirror_analysis.training import (
@@ -200,7 +201,7 @@ def test_a_trained_observation_model_is_whole(tmp_path):
     assert (model.name, model.camera, model.inputs) == ("mine", "B", ("camera:B",))
     assert model.instructions == ("pull the cup", "push the cup")
     save(model, tmp_path / "m.safetensors", provenance={})
-    read = load(tmp_path / "m.safetensors", name="mine")
+    read = load(Checkpoint(tmp_path / "m.safetensors"), name="mine", options=Options())
     assert read.weights_sha256 == model.weights_sha256
     again = train_observation(data, camera="B", config=few())
     assert again.weights_sha256 == model.weights_sha256
@@ -213,7 +214,8 @@ def test_a_trained_execution_model_is_whole_and_copies_the_expert(tmp_path):
     felt = np.concatenate([one.states[:, PROPRIOCEPTION] for one in data])
     np.testing.assert_allclose(model.module.proprioception_mean, felt.mean(axis=0), atol=1e-6)
     save(model, tmp_path / "m.safetensors", provenance={})
-    assert load(tmp_path / "m.safetensors", name="m").weights_sha256 == model.weights_sha256
+    read = load(Checkpoint(tmp_path / "m.safetensors"), name="m", options=Options())
+    assert read.weights_sha256 == model.weights_sha256
 
     def expert(actions: list[np.ndarray]) -> Episodes:
         return Episodes(
