@@ -93,8 +93,7 @@ def models(rounds: int) -> dict[str, dict[str, float]]:
         def whole(model: Model = model, episodes: Episodes = episodes) -> None:
             extract(model, episodes)
 
-        bare_s, whole_s = _alternate(bare, whole, rounds=rounds, clock=time.perf_counter)
-        bare_cpu, whole_cpu = _alternate(bare, whole, rounds=rounds, clock=time.process_time)
+        (bare_s, bare_cpu), (whole_s, whole_cpu) = _both(bare, whole, rounds=rounds)
         found[name] = {
             "layers": len(model.layers()),
             "frames": len(episodes) * frames,
@@ -200,6 +199,22 @@ def _alternate(
             if not warm:
                 kept.append(clock() - start)
     return tuple(min(kept) for kept in times)
+
+
+def _both(*calls: Callable[[], None], rounds: int) -> list[tuple[float, float]]:
+    """Least seconds by the clock and least processor seconds of each, taking turns."""
+
+    def now() -> np.ndarray:
+        return np.array([time.perf_counter(), time.process_time()])
+
+    times: list[list[np.ndarray]] = [[] for _ in calls]
+    for warm in (True, *(False,) * rounds):
+        for call, kept in zip(calls, times, strict=True):
+            start = now()
+            call()
+            if not warm:
+                kept.append(now() - start)
+    return [tuple(np.min(kept, axis=0).tolist()) for kept in times]
 
 
 def main() -> None:
