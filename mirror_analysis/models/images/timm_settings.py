@@ -62,7 +62,7 @@ def described(
     if arguments.get("dynamic_img_size") or arguments.get("strict_img_size") is False:
         settings["fixed_input_size"] = False
     if settings.get("fixed_input_size") and (size := arguments.get("img_size")) is not None:
-        both = [size, size] if isinstance(size, int) else list(size)
+        both = size if isinstance(size, list | tuple) else [size, size]
         settings["input_size"] = [3, *both]
     sizes = tuple(_sizes(settings.get("input_size", (3, 224, 224)), where))
     settings["input_size"] = sizes

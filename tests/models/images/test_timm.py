@@ -400,3 +400,16 @@ def slow_lite0(weights, x):
         x = x + before if x.shape == before.shape and stride == 1 else x
     x = normed(convolved(x, "_conv_head"), "_bn1").clamp(0, 6).mean((2, 3))
     return x @ weights["_fc.weight"].T + weights["_fc.bias"]
+
+
+@pytest.mark.parametrize("size", [1e-300, "12", [], {}, [8, 8, 8], True])
+def test_a_side_of_pictures_that_is_no_number_of_pixels_is_refused(size):
+    from mirror_analysis.models.images.timm_settings import described as read
+
+    config = {
+        "architecture": "vit_tiny_patch16_224",
+        "pretrained_cfg": {"input_size": [3, 32, 32], "fixed_input_size": True},
+        "model_args": {"img_size": size},
+    }
+    with pytest.raises(FormatError, match="config says|config gives|config has"):
+        read(config, where="config")
