@@ -411,5 +411,5 @@ def test_a_side_of_pictures_that_is_no_number_of_pixels_is_refused(size):
         "pretrained_cfg": {"input_size": [3, 32, 32], "fixed_input_size": True},
         "model_args": {"img_size": size},
     }
-    with pytest.raises(FormatError, match="config says|config gives|config has"):
+    with pytest.raises(FormatError, match=r"config says|config gives|config has"):
         read(config, where="config")
