@@ -16,20 +16,19 @@ from mirror_analysis.episodes.arrays import (
     read_records,
     write_whole,
 )
+from mirror_analysis.episodes.collection import is_whole, settle
 from mirror_analysis.episodes.environment import Environment, versions
 from mirror_analysis.episodes.episode import Episode, Episodes
-from mirror_analysis.errors import DefinitionError, FormatError, StoreError
+from mirror_analysis.errors import DefinitionError, StoreError
 from mirror_analysis.models.model import ExecutionModel
 from mirror_analysis.parallel import Progress, processes, serial
 from mirror_analysis.playing import RANDOM, Course, PolicySource, play, policy_source
-from mirror_analysis.provenance import sha256_file
 
 LARGEST_SEED = 200_000
 """Collections use the environment seeds below 2^31; those from there on belong to roll-outs."""
 
 _SEEDS = 10_000  # environment seeds of a collection
 _PART = 5  # episodes a worker collects into one folder
-_SETTINGS = "collection.json"
 
 
 class _Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,11 +159,11 @@ def _collect(job: _Job) -> list[Record]:
     with Environment(
         job.environment, camera=job.camera, size=job.size, trusted=trusted
     ) as environment:
-        _settle(writer, _settings(job, model, name, environment))
+        settle(writer.folder, _settings(job, model, name, environment))
         there = {record.id: record for record in writer.records}
         for i, key in zip(job.episodes, ids, strict=True):
             record = there.get(key)
-            if record is not None and _is_whole(writer.folder, record):
+            if record is not None and is_whole(writer.folder, record):
                 continue
             episode = _episode(job, environment, model, name, key, i)
             if record is None:
@@ -247,36 +246,12 @@ def _settings(
     )
 
 
-def _settle(writer: ArraysWriter, collection: _Collection) -> None:
-    """Writes down how a folder is collected, or makes sure that it was collected so."""
-    path = writer.folder / _SETTINGS
-    if not path.exists():
-        write_whole(path, msgspec.json.encode(collection) + b"\n")
-        return
-    try:
-        before = msgspec.json.decode(path.read_bytes(), type=_Collection)
-    except msgspec.DecodeError as error:
-        raise FormatError(f"{path} cannot be read ({error}); choose another folder") from None
-    for field in collection.__struct_fields__:
-        was, now = getattr(before, field), getattr(collection, field)
-        if was != now:
-            raise StoreError(
-                f"{writer.folder} was collected with {field} {was}, not {now};"
-                " ask for the same again or choose another folder"
-            )
-
-
-def _is_whole(folder: Path, record: Record) -> bool:
-    path = folder / record.file
-    return path.is_file() and sha256_file(path) == record.sha256
-
-
 def _mend(folder: Path, record: Record, episode: Episode) -> None:
     """Makes a damaged file again; it has to come out as it was."""
     from mirror_analysis.episodes.arrays import encode
 
     write_whole(folder / record.file, encode(episode))
-    if not _is_whole(folder, record):
+    if not is_whole(folder, record):
         (folder / record.file).unlink()
         raise StoreError(
             f"{folder / record.file} is damaged and does not come out as it was; collect into"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, final, overload
 
 import msgspec
@@ -265,7 +266,7 @@ class Episodes(Sequence[Episode]):
         shared = set.intersection(*(set(episode.cameras) for episode in self))
         return tuple(camera for camera in self[0].cameras if camera in shared)
 
-    @property
+    @cached_property
     def streams(self) -> dict[str, tuple[int, ...]]:
         """Streams that every episode has with the same shape, in the order of the first."""
         if not self._episodes:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mirror_analysis.episodes import arrays, attempts
 from mirror_analysis.episodes.arrays import ArraysWriter, Record
 from mirror_analysis.episodes.attempts import Course, Slot
+from mirror_analysis.episodes.collection import SETTINGS, is_whole, settle
 from mirror_analysis.episodes.episode import Episode, Episodes, Label
 from mirror_analysis.episodes.simulator import Simulator
 from mirror_analysis.episodes.tasks import TASKS
@@ -24,13 +25,10 @@ from mirror_analysis.errors import (
     ChecksumError,
     DefinitionError,
     DegenerateError,
-    FormatError,
-    MirrorError,
     StoreError,
     UnknownNameError,
 )
 from mirror_analysis.parallel import Progress, processes, serial
-from mirror_analysis.provenance import sha256_file
 
 __all__ = ["ATTEMPTS", "ROLLOUTS", "SPLITS", "TASKS", "TRIES", "collect", "environment_seed"]
 
@@ -46,8 +44,6 @@ _LARGEST_SEED = ROLLOUTS // (len(SPLITS) * len(TASKS) * ATTEMPTS) - 1
 
 TRIES = 40
 """Attempts for each episode that is wanted, on average, before giving up."""
-
-_SETTINGS = "collection.json"
 
 
 class _Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,8 +159,10 @@ def _collect_task(out: Path, collection: _Collection, task: str) -> list[Record]
     """Collects one task into a folder of its own; gives its records as seen from `out`."""
     name = f"{task}-{collection.split}-{collection.seed}"
     writer = ArraysWriter(out / name)
-    _settle(writer, collection)
-    damaged = [record for record in writer.records if not _is_whole(writer.folder, record)]
+    if writer.records and not (writer.folder / SETTINGS).exists():
+        raise StoreError(f"{writer.folder} holds episodes but no {SETTINGS}; choose another folder")
+    settle(writer.folder, collection)
+    damaged = [record for record in writer.records if not is_whole(writer.folder, record)]
     if damaged or len(writer.records) < collection.successes + collection.failures:
         with Simulator(task, size=collection.size) as simulator:
             work = _Work(simulator, collection, writer)
@@ -176,34 +174,6 @@ def _collect_task(out: Path, collection: _Collection, task: str) -> list[Record]
             slots = attempts.failure_slots(twins, collection.failures, seed=choice)
             work.fill(slots, success=False)
     return [msgspec.structs.replace(r, file=f"{name}/{r.file}") for r in writer.records]
-
-
-def _settle(writer: ArraysWriter, collection: _Collection) -> None:
-    """Writes down how a folder is collected, or makes sure that it was collected so."""
-    path = writer.folder / _SETTINGS
-    if not path.exists():
-        if writer.records:
-            raise StoreError(
-                f"{writer.folder} holds episodes but no {_SETTINGS}; choose another folder"
-            )
-        arrays.write_whole(path, msgspec.json.encode(collection) + b"\n")
-        return
-    try:
-        before = msgspec.json.decode(path.read_bytes(), type=_Collection)
-    except (msgspec.DecodeError, MirrorError) as error:
-        raise FormatError(f"{path} cannot be read ({error}); choose another folder") from None
-    for field in collection.__struct_fields__:
-        was, now = getattr(before, field), getattr(collection, field)
-        if was != now:
-            raise StoreError(
-                f"{writer.folder} was collected with {field} {was}, not {now};"
-                " ask for the same again or choose another folder"
-            )
-
-
-def _is_whole(folder: Path, record: Record) -> bool:
-    path = folder / record.file
-    return path.is_file() and sha256_file(path) == record.sha256
 
 
 @final
