@@ -20,6 +20,7 @@ _PUBLIC = {
     "load_model": "models",
     "load_result": "results",
     "pair": "features",
+    "probe": "probing",
     "render_report": "reporting",
     "run_study": "study",
     "split": "features",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, overload
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, overload
 
 import msgspec
 
 from mirror_analysis.definitions import (
     PUBLIC_PLACES,
     CheckpointDefinition,
-    Definition,
     ProbeDefinition,
     PublicCheckpoint,
     StudyDefinition,
@@ -25,6 +24,7 @@ from mirror_analysis.errors import (
     UnknownNameError,
 )
 from mirror_analysis.provenance import sha256_file
+from mirror_analysis.training_definitions import TrainingStudyDefinition
 
 __all__ = [
     "KINDS",
@@ -32,7 +32,9 @@ __all__ = [
     "Definition",
     "ProbeDefinition",
     "PublicCheckpoint",
+    "Study",
     "StudyDefinition",
+    "TrainingStudyDefinition",
     "definition",
     "definitions",
     "faults",
@@ -42,6 +44,10 @@ __all__ = [
     "read",
     "weights",
 ]
+
+Study: TypeAlias = StudyDefinition | TrainingStudyDefinition
+Definition: TypeAlias = CheckpointDefinition | PublicCheckpoint | ProbeDefinition | Study
+_S = TypeVar("_S", bound=Study)
 
 _SCHEMAS: dict[str, type[Definition]] = {
     "checkpoints": CheckpointDefinition,
@@ -89,9 +95,7 @@ def definitions(
     kind: Literal["probes"], include: Sequence[Path] = ()
 ) -> dict[str, ProbeDefinition]: ...
 @overload
-def definitions(
-    kind: Literal["reports"], include: Sequence[Path] = ()
-) -> dict[str, StudyDefinition]: ...
+def definitions(kind: Literal["reports"], include: Sequence[Path] = ()) -> dict[str, Study]: ...
 @overload
 def definitions(kind: str, include: Sequence[Path] = ()) -> dict[str, Definition]: ...
 
@@ -120,9 +124,7 @@ def definition(
     kind: Literal["probes"], name: str, include: Sequence[Path] = ()
 ) -> ProbeDefinition: ...
 @overload
-def definition(
-    kind: Literal["reports"], name: str, include: Sequence[Path] = ()
-) -> StudyDefinition: ...
+def definition(kind: Literal["reports"], name: str, include: Sequence[Path] = ()) -> Study: ...
 @overload
 def definition(kind: str, name: str, include: Sequence[Path] = ()) -> Definition: ...
 
@@ -169,17 +171,17 @@ def weights(name: str, include: Sequence[Path] = ()) -> Path:
     return file
 
 
-def quick(study: StudyDefinition) -> StudyDefinition:
+def quick(study: _S) -> _S:
     """The study with its `quick` values in place, and nothing left to replace.
 
     Raises:
         DefinitionError: if a quick value does not fit the schema.
     """
     table = _quick_table(study)
-    problems = list(_problems(table, StudyDefinition, "quick."))
+    problems = list(_problems(table, type(study), "quick."))
     if problems:
         raise DefinitionError(_first(f"study '{study.name}'", problems))
-    return msgspec.convert(table, StudyDefinition)
+    return msgspec.convert(table, type(study))
 
 
 def read(kind: str, path: Path) -> Any:
@@ -226,6 +228,11 @@ def faults(include: Sequence[Path] = ()) -> list[str]:
     for name, (value, _) in loaded["reports"].items():
         if isinstance(value, StudyDefinition):
             found += _model_faults(files["reports"][name], value, checkpoints)
+        elif isinstance(value, TrainingStudyDefinition):
+            for probe in value.evaluation.probes:
+                if probe not in files["probes"]:
+                    unknown = UnknownNameError("probe", probe, files["probes"])
+                    found.append(f"{files['reports'][name]}: key 'evaluation.probes': {unknown}")
     return found
 
 
@@ -286,7 +293,7 @@ def _load(kind: str, path: Path) -> tuple[Definition | None, list[str]]:
     if problems:
         return None, problems
     found: Definition = msgspec.convert(table, schema)
-    if isinstance(found, StudyDefinition):
+    if isinstance(found, StudyDefinition | TrainingStudyDefinition):
         problems = list(_problems(_quick_table(found), schema, "quick."))
     return (None, problems) if problems else (found, [])
 
@@ -294,10 +301,12 @@ def _load(kind: str, path: Path) -> tuple[Definition | None, list[str]]:
 def _schema(kind: str, table: dict[str, Any]) -> type[Definition]:
     if kind == "checkpoints" and any(key in table for key in PUBLIC_PLACES):
         return PublicCheckpoint
+    if kind == "reports" and any(key in table for key in ("training", "conditions")):
+        return TrainingStudyDefinition
     return _SCHEMAS[kind]
 
 
-def _quick_table(study: StudyDefinition) -> dict[str, Any]:
+def _quick_table(study: Study) -> dict[str, Any]:
     table: dict[str, Any] = msgspec.to_builtins(study)
     for section, values in table.pop("quick").items():
         base = table.get(section)

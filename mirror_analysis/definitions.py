@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -158,27 +158,43 @@ class ProbeDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: the stem of the file.
         summary: one line.
-        target: label of the episodes that is decoded.
+        target: label that is decoded; several for quantities that are decoded together.
         kind: whether the target is a class or a quantity.
         layers: layers that are decoded from; "all" for each in turn.
-        held_out: test rows share no episode, no instruction or no task with the fit rows.
+        held_out: test rows share no episode, no instruction or no task with the fit rows; or
+            "split", where the label of that name says what is fitted and what is tested on.
         estimator: logistic regression, ridge regression or nearest neighbours.
         folds: parts of the cross-validation.
+        level: whether a row is an "episode" or a "step" of one.
+        within: label inside whose groups episodes trade labels under the null, such as "task";
+            "" for over all.
+        strengths: penalties per row to choose from; left out for powers of ten.
+        neighbours: numbers of neighbours to choose from; left out for 1 to 50.
     """
 
     name: Name
     summary: Text
-    target: Text
+    target: Text | Names
     kind: Literal["classification", "regression"]
     layers: Literal["all"] | Names
-    held_out: Literal["episode", "instruction", "task"]
+    held_out: Literal["episode", "instruction", "task", "split"]
     estimator: Literal["logistic", "ridge", "knn"]
     folds: Annotated[int, Meta(ge=2)]
+    level: Literal["episode", "step"] = "episode"
+    within: str = ""
+    strengths: list[Positive] = []
+    neighbours: list[Size] = []
 
     def __post_init__(self) -> None:
         wrong = {"classification": "ridge", "regression": "logistic"}[self.kind]
         if self.estimator == wrong:
             raise ValueError(f"estimator '{wrong}' does not do {self.kind}")
+        if self.kind == "classification" and not isinstance(self.target, str):
+            raise ValueError("a class is one label; give target as text, or kind 'regression'")
+        if self.strengths and self.estimator == "knn":
+            raise ValueError("estimator 'knn' has no strengths; give neighbours")
+        if self.neighbours and self.estimator != "knn":
+            raise ValueError(f"estimator '{self.estimator}' has no neighbours; give strengths")
 
 
 class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -359,9 +375,6 @@ class StudyDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measures: MeasuresSection
     maps: MapsSection
     quick: dict[str, dict[str, object]] = {}
-
-
-Definition: TypeAlias = CheckpointDefinition | PublicCheckpoint | ProbeDefinition | StudyDefinition
 
 
 def _leads_out(path: str) -> bool:

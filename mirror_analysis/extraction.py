@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from mirror_analysis.errors import (
     DegenerateError,
+    ShapeError,
     StreamError,
     UnknownNameError,
 )
@@ -63,18 +65,22 @@ def extract(
     store: FeatureStore | Path | str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Features]:
-    """The features of every layer of a model over episodes, one row per episode.
+    """The features of every layer of a model over episodes, one row per episode or per frame.
 
-    The step of a row is the environment step of the episode's last frame. The model is left as
-    it was found: its training flags, its device, and without hooks.
+    The step of a row is the environment step of its frame: with "steps" one row for each stored
+    frame, episode by episode, which repeats the episode's labels; else one for the whole
+    episode, at its last frame. What a layer does with the frames around a row is the model's
+    affair: a transformer over time has seen later ones, too. The model is left as it was found:
+    its training flags, its device, and without hooks.
 
     Args:
         model: what runs.
         episodes: what it runs over.
-        layers: names of the layers wanted; all when None.
-        pooling: over time, "mean" or "last" frame; then after a slash over space, "mean" (when
-            left out), "grid2" or "grid4", which keep where things are, and of tokens "cls" or
-            "patches".
+        layers: names of the layers wanted; when None all, or of "steps" all that give a vector
+            for every frame.
+        pooling: over time, "mean", the "last" frame, or "steps" for none; then after a slash
+            over space, "mean" (when left out), "grid2" or "grid4", which keep where things are,
+            and of tokens "cls" or "patches".
         batch_size: episodes per forward pass; when None, 16 or as many as the model takes
             frames at once. Only episodes with equally many frames share one.
         device: where the model runs, such as "cpu" or "cuda".
@@ -85,10 +91,13 @@ def extract(
         progress: told after every batch.
 
     Returns:
-        Layer -> features [episode, feature] in the order of the episodes, layers in forward order.
+        Layer -> features [episode, feature] in the order of the episodes, or [episode * time,
+        feature], time running fastest; layers in forward order.
 
     Raises:
         UnknownNameError: if a layer or pooling does not exist.
+        ShapeError: if "steps" are asked of a layer without a vector for every frame, or of a
+            model without any other.
         StreamError: if the episodes lack an input of the model; says which `streams` would fit.
         DegenerateError: if there are no episodes, or a feature is NaN or infinite.
         HookError: if a layer does not run or is not what it declares.
@@ -104,7 +113,7 @@ def extract(
     from mirror_analysis.models.recording.pooling import Pooling
 
     rule = Pooling.parse(pooling)
-    infos = _choose(model, layers)
+    infos = _choose(model, layers, rule)
     target = require_device(device)
     if dtype not in _PRECISIONS:
         raise UnknownNameError("dtype", dtype, _PRECISIONS)
@@ -114,7 +123,7 @@ def extract(
     if not items:
         raise DegenerateError(f"no episodes to run {model.name} over; needed at least one")
     wires = resolve(model.name, model.needs, episodes.streams, streams)
-    index = _index(episodes, items)
+    index, starts = _index(episodes, items, rule)
     key = StackKey(
         model.name,
         model.weights_sha256,
@@ -127,9 +136,10 @@ def extract(
     )
     rows: list[Row] = list(zip(index.episode.tolist(), index.step.tolist(), strict=True))
     stack = _Stack(key, rows, list(infos), _open(store))
+    where = partial(_rows, starts)
     most = model.frames_at_once * (1 if target.type == "cpu" else _ACCELERATED)
     batches = _batches([len(e.steps) for e in items], batch_size, most)
-    plan = [(b, stack.missing(b)) for b in batches]
+    plan = [(b, stack.missing(where(b))) for b in batches]
     work = [(batch, names) for batch, names in plan if names]
     done = stored = len(items) - sum(len(batch) for batch, _ in work)
     if progress is not None:
@@ -139,10 +149,10 @@ def extract(
             for (batch, names), loaded in _look_ahead(items, work, wires):
                 wanted = [infos[name] for name in names]
                 values = _forward(model, loaded, wanted, rule, most)
-                part = index.take(batch)
+                part = index.take(where(batch))
                 for name in names:
                     Features(key.layer(name), values[name], part)  # refuses NaN before it is kept
-                stack.add(batch, values)
+                stack.add(where(batch), values)
                 done += len(batch)
                 if progress is not None:
                     progress(Progress(done, len(items), stored, stack.damaged))
@@ -210,18 +220,41 @@ class _Loaded:
         return _Loaded(self._episode, self._streams, part)
 
 
-def _choose(model: Model, layers: Sequence[str] | None) -> dict[str, LayerInfo]:
+def _choose(model: Model, layers: Sequence[str] | None, pooling: Pooling) -> dict[str, LayerInfo]:
+    from mirror_analysis.models.recording.pooling import has_steps
+
     known = {info.name: info for info in model.layers()}
     for name in layers or ():
         if name not in known:
             raise UnknownNameError(f"layer of {model.name}", name, known)
-    return {name: info for name, info in known.items() if layers is None or name in layers}
+    chosen = {name: info for name, info in known.items() if layers is None or name in layers}
+    if pooling.time != "steps":
+        return chosen
+    stepped = {name: info for name, info in chosen.items() if has_steps(info)}
+    whole = [name for name in chosen if name not in stepped]
+    if whole and (layers is not None or not stepped):
+        raise ShapeError(
+            f"layer '{whole[0]}' of {model.name} ({known[whole[0]].axes}) has no vector for every"
+            " frame, so 'steps' cannot keep them apart; leave it out, or use 'mean'"
+        )
+    return stepped
 
 
-def _index(episodes: Episodes, items: Sequence[Episode]) -> Index:
+def _index(
+    episodes: Episodes, items: Sequence[Episode], pooling: Pooling
+) -> tuple[Index, NDArray[np.int64]]:
+    """Which row is what, and [episode + 1] the first row of each episode and the end."""
+    steps = [e.steps if pooling.time == "steps" else e.steps[-1:] for e in items]
+    counts = np.array([len(of_one) for of_one in steps])
     ids = np.array([episode.id for episode in items], dtype=np.str_)
-    steps = np.array([int(episode.steps[-1]) for episode in items], dtype=np.int64)
-    return Index(ids, steps, episodes.labels())
+    labels = {name: values.repeat(counts) for name, values in episodes.labels().items()}
+    index = Index(ids.repeat(counts), np.concatenate(steps).astype(np.int64), labels)
+    return index, np.concatenate([[0], np.cumsum(counts)])
+
+
+def _rows(starts: NDArray[np.int64], batch: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of the episodes of a batch."""
+    return np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])
 
 
 def _open(store: FeatureStore | Path | str | None) -> FeatureStore | None:
@@ -271,12 +304,20 @@ def _forward(
     if pooling.time == "last":
         starts = starts[-1:]
     total: dict[str, NDArray[np.float64]] = {}
+    kept: dict[str, list[NDArray[np.float32]]] = {info.name: [] for info in layers}
     for start in starts:
         part = slice(start, min(start + length, frames))
         found = _part(model, [one.frames(part) for one in loaded], layers, pooling)
+        if pooling.time == "steps":
+            for name, values in found.items():
+                kept[name].append(values.reshape(len(loaded), part.stop - part.start, -1))
+            continue
         share = 1.0 if pooling.time == "last" else (part.stop - part.start) / frames
         for name, values in found.items():
             total[name] = total.get(name, 0.0) + share * values.astype(np.float64)
+    if pooling.time == "steps":
+        return {name: np.concatenate(parts, 1).reshape(len(loaded) * frames, -1)
+                for name, parts in kept.items()}  # fmt: skip
     return {name: values.astype(np.float32) for name, values in total.items()}
 
 

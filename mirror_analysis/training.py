@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mirror_analysis.episodes import Episodes
 from mirror_analysis.errors import DegenerateError, ShapeError
 from mirror_analysis.models.model import require_device
+from mirror_analysis.models.reference.augmentation import Augmentation, augment
 from mirror_analysis.models.reference.family import (
     ReferenceExecution,
     ReferenceObservation,
@@ -25,7 +25,6 @@ from mirror_analysis.models.reference.family import (
 from mirror_analysis.models.reference.networks import (
     ExecutionNetwork,
     ObservationNetwork,
-    normalise,
 )
 
 Progress = Callable[[int, int, float], None]
@@ -60,6 +59,11 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise: float = 0.05
     seed: int = 0
     device: str = "cpu"
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """Its random appearance."""
+        return Augmentation(self.gain, self.offset, self.shift, self.noise)
 
 
 OBSERVATION = TrainingConfig(epochs=30, batch=32)
@@ -98,7 +102,8 @@ def train_observation(
             f"{len(episodes)} episodes of {len(instructions)} instruction; needed at least two"
             " instructions to tell apart, so collect more tasks"
         )
-    frames = _frames(episodes, camera)
+    frames = episodes.frames(camera)
+    require_pictures(frames, camera)
     network = fit_observation(frames, target.astype(np.int64), config=config, progress=progress)
     return ReferenceObservation(
         network.cpu(), name=name, camera=camera, instructions=instructions.tolist()
@@ -134,7 +139,8 @@ def train_execution(
     require_device(config.device)
     if not len(episodes):
         raise DegenerateError("no episodes to train on; needed at least one, so collect some")
-    frames = _frames(episodes, camera)
+    frames = episodes.frames(camera)
+    require_pictures(frames, camera)
     felt = [proprioception(episode.states, needed_by=name) for episode in episodes]
     actions = [episode.extras.get("expert_actions", episode.actions) for episode in episodes]
     for episode, done in zip(episodes, actions, strict=True):
@@ -151,50 +157,6 @@ def train_execution(
         progress=progress,
     )
     return ReferenceExecution(network.cpu(), name=name, camera=camera)
-
-
-def _frames(episodes: Episodes, camera: str) -> NDArray[np.uint8]:
-    """[episode, frame, height, width, 3]."""
-    episodes.require(camera)
-    counts = {len(episode.steps) for episode in episodes}
-    if len(counts) > 1:
-        raise ShapeError(
-            f"episodes have between {min(counts)} and {max(counts)} frames; needed equally many,"
-            " so collect them with one --frames"
-        )
-    stack = [episode.frames(camera) for episode in episodes]
-    for frames in stack:
-        require_pictures(frames, camera)
-    return np.stack(stack)
-
-
-def augment(
-    frames: UInt8[Tensor, "episode frame height width 3"],
-    config: TrainingConfig,
-    generator: torch.Generator,
-) -> Float[Tensor, "episode frame 3 height width"]:
-    """Normalised frames under one random gain, offset and shift per episode."""
-    count, _, height, width, _ = frames.shape
-    device = frames.device
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(shape, generator=generator).to(device)
-
-    def positions(size: int) -> Tensor:
-        s = config.shift
-        moved = torch.randint(-s, s + 1, (count, 1), generator=generator) + torch.arange(size)
-        return moved.clamp(0, size - 1).to(device)  # edges are repeated
-
-    episode = torch.arange(count, device=device)
-    moved = frames.movedim(1, -2)[
-        episode[:, None, None], positions(height)[:, :, None], positions(width)[:, None, :]
-    ]
-    moved = moved.movedim(-2, 1).float()
-    gain = uniform(*config.gain, count, 1, 1, 1, 3)
-    offset = uniform(*config.offset, count, 1, 1, 1, 3)
-    picture = normalise((moved * gain + offset).clamp(0.0, 255.0))
-    noise = torch.randn(picture.shape, generator=generator) * config.noise
-    return picture + noise.to(device)
 
 
 def fit_observation(
@@ -221,7 +183,8 @@ def fit_observation(
     def loss(rows: Tensor) -> Tensor:
         keep = torch.rand(len(rows), frames.shape[1], generator=generator).argsort(dim=1)
         keep = keep[:, : config.frames].sort(dim=1).values
-        seen = augment(pictures[rows[:, None], keep].to(config.device), config, generator)
+        shown = pictures[rows[:, None], keep].to(config.device)
+        seen = augment(shown, config.augmentation, generator)
         logits = network(seen, time[keep].to(config.device))
         return F.cross_entropy(logits, target[rows].to(config.device), label_smoothing=0.05)
 
@@ -256,7 +219,8 @@ def fit_execution(
     target = torch.from_numpy(actions)
 
     def loss(rows: Tensor) -> Tensor:
-        seen = augment(pictures[rows][:, None].to(config.device), config, generator)[:, 0]
+        shown = pictures[rows][:, None].to(config.device)
+        seen = augment(shown, config.augmentation, generator)[:, 0]
         action = network(seen, felt[rows].to(config.device))
         return F.smooth_l1_loss(action, target[rows].to(config.device), beta=0.1)
 

@@ -141,6 +141,11 @@ path = "model.safetensors"
 size_bytes = 7
 """
 
+PROBES = [
+    "contact", "goal-side", "instruction", "next-action", "object-position", "phase", "success",
+    "task",
+]  # fmt: skip
+
 
 def put(root, kind, name, text):
     path = root / kind / f"{name}.toml"
@@ -170,7 +175,7 @@ def test_shipped_catalogue_is_well():
 
 def test_shipped_definitions_are_typed_and_sorted():
     probes = catalog.definitions("probes")
-    assert list(probes) == ["instruction", "success", "task"]
+    assert list(probes) == PROBES
     assert all(isinstance(value, ProbeDefinition) for value in probes.values())
     study = catalog.definition("reports", "spontaneous-alignment")
     assert isinstance(study, StudyDefinition)
@@ -200,7 +205,7 @@ def test_unknown_kinds_and_names(own):
 
 
 def test_own_definitions_join_the_shipped(own):
-    assert set(catalog.definitions("probes", [own])) == {"grip", "instruction", "success", "task"}
+    assert set(catalog.definitions("probes", [own])) == {"grip", *PROBES}
     probe = catalog.definition("probes", "grip", [own])
     assert (probe.layers, probe.folds) == (["conv1", "conv2"], 4)
     checkpoint = catalog.definition("checkpoints", "tiny-s1", [own])
@@ -211,7 +216,7 @@ def test_own_definitions_join_the_shipped(own):
 
 def test_names_do_not_need_their_files_in_order(own):
     put(own, "probes", "broken", "name = ")
-    assert catalog.names("probes", [own]) == ["broken", "grip", "instruction", "success", "task"]
+    assert catalog.names("probes", [own]) == sorted(["broken", "grip", *PROBES])
     with pytest.raises(UnknownNameError, match=r"^unknown kind of definition 'probe'"):
         catalog.names("probe")
 

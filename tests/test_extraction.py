@@ -15,12 +15,13 @@ from mirror_analysis.errors import (
     DegenerateError,
     DeviceError,
     HookError,
+    ShapeError,
     StoreError,
     StreamError,
     UnknownNameError,
 )
 from mirror_analysis.extraction import Progress, extract
-from mirror_analysis.features import Features
+from mirror_analysis.features import Features, pair
 from mirror_analysis.models.model import (
     EpisodeLike,
     ExecutionModel,
@@ -28,7 +29,7 @@ from mirror_analysis.models.model import (
     LayerInfo,
     ObservationModel,
 )
-from mirror_analysis.store import FeatureStore
+from mirror_analysis.store import FeatureStore, StackKey
 
 TIMES = (3, 5, 3, 3, 5, 3, 3)
 
@@ -478,3 +479,111 @@ def test_lower_precision_is_used_and_told() -> None:
     np.testing.assert_allclose(low, full, rtol=0.05, atol=0.05)
     with pytest.raises(UnknownNameError, match="unknown dtype 'float8'"):
         extract(Watcher(), episodes(), dtype="float8")
+
+
+# -- steps ------------------------------------------------------------------------------------
+
+
+def frame_by_frame(model: Watcher, one: Episode) -> dict[str, np.ndarray]:
+    x = torch.from_numpy(one.frames("A")).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        conv = model.module.conv(x)
+        return {
+            "conv": conv.mean((2, 3)).numpy(),
+            "frame": model.module.frame(conv.relu().mean((2, 3))).numpy(),
+        }
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2])
+def test_steps_are_one_row_per_frame_in_the_order_of_the_episodes(batch_size) -> None:
+    model, data = Watcher(), episodes()
+    features = extract(model, data, pooling="steps", batch_size=batch_size)
+    assert list(features) == ["conv", "frame"]  # the head has one vector per episode
+    index = features["conv"].index
+    assert index.episode.tolist() == [e.id for e in data for _ in e.steps]
+    assert index.step.tolist() == [step for e in data for step in e.steps]
+    assert index.label("task").tolist() == [e.task for e in data for _ in e.steps]
+    assert features["conv"].key.pooling == "steps"
+    for name in features:
+        expected = np.concatenate([frame_by_frame(model, one)[name] for one in data])
+        np.testing.assert_allclose(features[name].values, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_mean_of_the_steps_is_the_mean() -> None:
+    data = episodes()
+    steps, means = extract(Watcher(), data, pooling="steps"), extract(Watcher(), data)
+    rows = steps["frame"].index.episode
+    for i, one in enumerate(data):
+        part = steps["frame"].values[rows == one.id].mean(0)
+        np.testing.assert_allclose(part, means["frame"].values[i], rtol=1e-4, atol=1e-6)
+
+
+def test_layers_of_whole_episodes_are_left_out_of_steps_unless_they_are_named() -> None:
+    words = r"layer 'head' of watcher \(episode channel\) has no vector for every frame.*leave it"
+    with pytest.raises(ShapeError, match=words):
+        extract(Watcher(), episodes(), pooling="steps", layers=["conv", "head"])
+    named = extract(Watcher(), episodes(), pooling="steps", layers=["frame"])
+    equal(named, {"frame": extract(Watcher(), episodes(), pooling="steps")["frame"]})
+    model = Watcher()
+    model.layers = lambda: Watcher.layers(model)[2:]
+    with pytest.raises(ShapeError, match="layer 'head' of watcher"):
+        extract(model, episodes(), pooling="steps")
+
+
+def test_steps_of_a_long_episode_are_run_in_parts_where_frames_stand_alone() -> None:
+    whole = extract(Watcher(), episodes(), pooling="steps")
+    model, seen = Watcher(), []
+    model.framewise, model.frames_at_once = True, 2
+    plain = model.forward_batch
+    model.forward_batch = lambda batch: (seen.append(len(batch[0].steps)), plain(batch))[1]
+    parts = extract(model, episodes(), pooling="steps")
+    assert max(seen) <= 2 and sum(seen) == sum(TIMES)
+    for name, features in whole.items():
+        np.testing.assert_allclose(parts[name].values, features.values, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_resume_from_a_store_and_do_not_meet_other_poolings(tmp_path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.done >= 3:
+            raise KeyboardInterrupt
+
+    extract(Watcher(), episodes(), batch_size=2, store=tmp_path)
+    options = {"pooling": "steps", "batch_size": 2, "store": tmp_path}
+    first, second = Watcher(), Watcher()
+    with pytest.raises(KeyboardInterrupt):
+        extract(first, episodes(), progress=stop, **options)
+    resumed = extract(second, episodes(), **options)
+    assert first.batches + second.batches == [
+        ["ep0", "ep2"], ["ep3", "ep5"], ["ep6"], ["ep1", "ep4"],
+    ]  # fmt: skip
+    equal(resumed, extract(Watcher(), episodes(), pooling="steps", batch_size=2))
+    equal(extract(Watcher(), episodes(), batch_size=2, store=tmp_path),
+          extract(Watcher(), episodes(), batch_size=2))  # fmt: skip
+
+
+def test_an_episode_of_which_one_frame_is_lost_is_run_again(tmp_path) -> None:
+    options = {"pooling": "steps", "batch_size": 1}
+    plain = extract(Watcher(), episodes(), **options)
+    key = plain["conv"].key
+    rows = [(str(e), int(s)) for e, s in zip(plain["conv"].index.episode,
+                                             plain["conv"].index.step, strict=True)]  # fmt: skip
+    store = FeatureStore(tmp_path)
+    stack = StackKey(key.checkpoint, key.weights, "steps", key.episodes, ("camera:A",), 1)
+    lost = 4
+    kept = [i for i in range(len(rows)) if i != lost]
+    store.write(stack, [rows[i] for i in kept], {n: f.values[kept] for n, f in plain.items()})
+    model = Watcher()
+    equal(extract(model, episodes(), store=store, **options), plain)
+    assert model.batches == [[rows[lost][0]]]
+
+
+def test_steps_of_two_models_are_paired_frame_by_frame() -> None:
+    data, actor = episodes(), Actor()
+    x = extract(Watcher(), data, pooling="steps")
+    y = extract(actor, data.take([6, 5, 4, 3, 2, 1, 0]), pooling="steps")
+    paired = pair(x, y)
+    given = np.concatenate([np.concatenate([e.states, e.actions], axis=1) for e in data])
+    expected = actor.module(torch.from_numpy(given)).detach().numpy()
+    np.testing.assert_allclose(paired.y["out"], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(paired.x["conv"], x["conv"].values)
+    assert (paired.index.episode[4], paired.index.step[4]) == ("ep1", 11)

@@ -7,11 +7,11 @@ from scenes import episode, episodes
 from mirror_analysis.episodes.episode import Episodes
 from mirror_analysis.errors import DegenerateError, DeviceError, ShapeError, StreamError
 from mirror_analysis.models.checkpoint import Checkpoint, Options
+from mirror_analysis.models.reference.augmentation import augment
 from mirror_analysis.models.reference.family import PROPRIOCEPTION, load, save
 from mirror_analysis.models.reference.networks import normalise
 from mirror_analysis.training import (
     TrainingConfig,
-    augment,
     fit_execution,
     fit_observation,
     train_execution,
@@ -39,7 +39,7 @@ def some(count: int = 4, frames: int = 3, size: int = 16) -> torch.Tensor:
 
 
 def drawn(frames: torch.Tensor, config: TrainingConfig, seed: int = 0) -> torch.Tensor:
-    return augment(frames, config, torch.Generator().manual_seed(seed))
+    return augment(frames, config.augmentation, torch.Generator().manual_seed(seed))
 
 
 def squares(count: int, seed: int, frames: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +77,7 @@ def test_a_shift_moves_all_frames_of_an_episode_and_repeats_edges(shift):
         assert fits  # the same for all three frames
         found.append(fits[0])
     assert len(set(found)) > 1
+    assert any(down != right for down, right in found)
     if shift == 1:
         assert {d for d, _ in found} == {r for _, r in found} == {-1, 0, 1}
 
@@ -237,7 +238,7 @@ def test_episodes_that_do_not_fit_are_refused(train):
         train(uneven, camera="A")
     words = "camera A has frames of 32 x 32 pixels; the reference pair needs 64 x 64"
     with pytest.raises(ShapeError, match=words):
-        train(Episodes([episode(0), episode(1, size=32)]), camera="A")
+        train(episodes(2, size=32), camera="A")
     with pytest.raises(DeviceError, match="device 'cuda:99' was asked for but is not there"):
         train(episodes(2), config=few(device="cuda:99"))
 

@@ -8,8 +8,11 @@ _PUBLIC = {
     "AlignmentConfig": "linear",
     "LinearAlignment": "linear",
     "align": "fitting",
+    "align_closed_form": "closed_form",
+    "align_many": "many",
     "align_seeds": "fitting",
     "info_nce": "losses",
+    "linear_info_nce": "losses",
     "recall_at_k": "retrieval",
 }
 __all__ = sorted(_PUBLIC)

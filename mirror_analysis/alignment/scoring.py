@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mirror_analysis.alignment.fitting import align_seeds
+from mirror_analysis.alignment.fitting import align_pairs
 from mirror_analysis.alignment.linear import AlignmentConfig, LinearAlignment
+from mirror_analysis.alignment.many import align_many
+from mirror_analysis.alignment.pairing import layer_pairs
 from mirror_analysis.alignment.retrieval import infonce_credit, recall_credit, recall_diagonal
 from mirror_analysis.errors import DegenerateError
 from mirror_analysis.features import Paired, Split
@@ -86,7 +88,8 @@ def score_alignments(
         raise DegenerateError("no alignments to judge; needed at least one fit")
     x_values, y_values = test.x[layers[0]], test.y[layers[1]]
     similarities = [a.similarity(x_values, y_values) for a in aligned]
-    measured = _measure(similarities, aligned[0].config.temperature, test, config, within)
+    temperatures = [a.temperature for a in aligned]
+    measured = _measure(similarities, temperatures, test, config, within)
     return _assemble({(name, *layers): m for name, m in measured.items()}, test, within, names)
 
 
@@ -97,9 +100,11 @@ def align_grid(
     config: RetrievalConfig,
     seeds: Sequence[int],
     names: tuple[str, str] = ("x", "y"),
+    pairing: str = "step",
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Fits and judges an alignment for every pair of layers.
+    """Fits and judges an alignment for every pair of layers, fitting many of them together.
 
     Args:
         data: fit, validation and test rows.
@@ -107,6 +112,8 @@ def align_grid(
         config: settings of the judgement.
         seeds: of the fits; numbers are means over them.
         names: of the two representations.
+        pairing: what makes rows partners while fitting, as in `align`.
+        device: where the fits run.
         progress: called with (pairs done, pairs in all).
 
     Returns:
@@ -114,22 +121,30 @@ def align_grid(
         constant layer is marked undefined.
     """
     pairs = list(product(data.fit.x, data.fit.y))
-    measured: dict[tuple[str, str, str], _Measured] = {}
+    measured: dict[tuple[str, str], dict[str, _Measured]] = {}
     undefined: dict[tuple[str, str], str] = {}
-    for done, (x_layer, y_layer) in enumerate(pairs, start=1):
-        try:
-            aligned = fit_pair(data, (x_layer, y_layer), alignment=alignment, seeds=seeds)
-        except DegenerateError as error:
-            undefined[x_layer, y_layer] = str(error)
+    fits = align_many(
+        data.fit, data.validation, pairing=pairing, config=alignment, seeds=seeds, device=device
+    )
+    for done, (layers, aligned) in enumerate(fits, start=1):
+        if isinstance(aligned, DegenerateError):
+            undefined[layers] = str(aligned)
         else:
-            similarities = [
-                a.similarity(data.test.x[x_layer], data.test.y[y_layer]) for a in aligned
-            ]
-            cells = _measure(similarities, alignment.temperature, data.test, config, None)
-            measured |= {(name, x_layer, y_layer): cell for name, cell in cells.items()}
+            x, y = data.test.x[layers[0]], data.test.y[layers[1]]
+            similarities = [a.similarity(x, y) for a in aligned]
+            temperatures = [a.temperature for a in aligned]
+            measured[layers] = _measure(similarities, temperatures, data.test, config, None)
         if progress is not None:
             progress(done, len(pairs))
-    return _assemble(measured, data.test, None, names, _missing(undefined, config))
+    # Pairs of equal widths were fitted together; scores are in the order of the layers.
+    cells = {
+        (name, *layers): cell
+        for layers in pairs
+        if layers in measured
+        for name, cell in measured[layers].items()
+    }
+    missing = {layers: undefined[layers] for layers in pairs if layers in undefined}
+    return _assemble(cells, data.test, None, names, _missing(missing, config))
 
 
 def _missing(
@@ -140,23 +155,24 @@ def _missing(
 
 
 def fit_pair(
-    data: Split, layers: tuple[str, str], *, alignment: AlignmentConfig, seeds: Sequence[int]
+    data: Split,
+    layers: tuple[str, str],
+    *,
+    alignment: AlignmentConfig,
+    seeds: Sequence[int],
+    pairing: str = "step",
+    device: str = "cpu",
 ) -> list[LinearAlignment]:
-    """Alignments of one pair of layers, one per seed."""
-    x_layer, y_layer = layers
-    return align_seeds(
-        data.fit.x[x_layer],
-        data.fit.y[y_layer],
-        data.validation.x[x_layer],
-        data.validation.y[y_layer],
-        config=alignment,
-        seeds=seeds,
+    """Alignments of one pair of layers, one per seed; pairing and device as in `align`."""
+    fit, validation = (
+        layer_pairs(part, layers, pairing=pairing) for part in (data.fit, data.validation)
     )
+    return align_pairs(fit, validation, config=alignment, seeds=seeds, device=device)
 
 
 def _measure(
     similarities: Sequence[Square],
-    temperature: float,
+    temperatures: Sequence[float],
     test: Paired,
     config: RetrievalConfig,
     within: str | None,
@@ -191,12 +207,14 @@ def _measure(
             settings,
         )
     if within is None:
-        credits = [infonce_credit(s, temperature=temperature) for s in similarities]
+        same = sorted(set(temperatures))  # they differ where they were learned
+        fitted = list(zip(similarities, temperatures, strict=True))
+        credits = [infonce_credit(s, temperature=t) for s, t in fitted]
         replicates = [
             np.mean(
                 [
-                    infonce_credit(s[np.ix_(keep, keep)], temperature=temperature).diagonal().mean()
-                    for s in similarities
+                    infonce_credit(s[np.ix_(keep, keep)], temperature=t).diagonal().mean()
+                    for s, t in fitted
                 ]
             )
             for keep in kept
@@ -208,7 +226,10 @@ def _measure(
             credit[rows, orders].mean(axis=1),
             -np.inf,
             infonce_ceiling(len(units)),
-            {"batch": len(units), "temperature": temperature},
+            {
+                "batch": len(units),
+                "temperature": same[0] if len(same) == 1 else float(np.mean(temperatures)),
+            },
         )
     return measured
 

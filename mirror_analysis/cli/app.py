@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from mirror_analysis import __version__
-from mirror_analysis.cli import catalogue, features, policies, studies
+from mirror_analysis.cli import (
+    aligning,
+    catalogue,
+    features,
+    policies,
+    probing,
+    studies,
+    training,
+)
 from mirror_analysis.cli.terminal import faults
 
 app = typer.Typer(
@@ -17,14 +25,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Do two models represent the same episodes alike, and was that learned?",
 )
-_COMMANDS: dict[str, Callable[..., None]] = {
+_COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "list": catalogue.list_,
     "inspect": catalogue.inspect,
     "check": catalogue.check,
     "episodes": features.episodes,
     "extract": features.extract,
     "compare": studies.compare,
-    "train": policies.train,
+    "align": aligning.align,
+    "train": training.train,
+    "probe": probing.probe,
     "recognise": policies.recognise,
     "rollout": policies.rollout,
     "run": studies.run,
@@ -32,7 +42,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "audit": studies.audit,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name)
+    else:
+        app.command(_name)(_command)
 
 
 def main() -> None:

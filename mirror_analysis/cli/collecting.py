@@ -31,17 +31,20 @@ def collected(
     trust: Sequence[str],
     workers: int | None,
     report: Report,
+    variant: str = "",
 ) -> Episodes:
     """Collects in Meta-World by scripted experts, or in Gymnasium by policies.
 
     Raises:
-        DefinitionError: if there is no folder to collect into.
+        DefinitionError: if there is no folder to collect into, or a variant is asked of Gymnasium.
+        UnknownNameError: if there is no such variant.
         MirrorError: whatever the collection finds wrong.
     """
     if out is None:
         raise DefinitionError("no folder to collect into; give one with --out DIR")
     if source == "metaworld":
         from mirror_analysis.episodes.metaworld import TASKS, collect
+        from mirror_analysis.episodes.variants import find_variant
 
         return collect(
             out,
@@ -52,8 +55,13 @@ def collected(
             split=split,
             frames=frames,
             size=size or 64,
+            variant=find_variant(variant) if variant else None,
             workers=workers,
             progress=lambda done, total: report("collecting, by task", done, total),
+        )
+    if variant:
+        raise DefinitionError(
+            f"--variant {variant} belongs to metaworld, not to {source}; leave it out"
         )
     from mirror_analysis.environments import collect_gym
     from mirror_analysis.playing import PolicySource

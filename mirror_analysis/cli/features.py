@@ -59,6 +59,9 @@ def episodes(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Most steps of an episode of gym; its own limit if none."),
     ] = None,
+    variant: Annotated[
+        str, typer.Option(help="Another look of the same episodes of metaworld, as camera-side.")
+    ] = "",
     trust: Trust = None,
     limit: Limit = None,
     codec: Annotated[str, typer.Option(help="Of converted pictures: av1, h264 or png.")] = "av1",
@@ -85,6 +88,7 @@ def episodes(
                 policies=policy or (),
                 camera=camera,
                 horizon=horizon,
+                variant=variant,
                 trust=trust or (),
                 workers=workers,
                 report=report,
@@ -109,7 +113,8 @@ def extract(
     pooling: Annotated[
         str,
         typer.Option(
-            help="mean or last over time, then /mean, /grid2, /grid4, /cls or /patches over space."
+            help="mean, last or steps (a row for every frame) over time, then /mean, /grid2,"
+            " /grid4, /cls or /patches over space."
         ),
     ] = "mean",
     maps: Maps = None,

@@ -1,8 +1,7 @@
-"""The commands that train models and try them: train, recognise, rollout."""
+"""The commands that try models: recognise, rollout."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -22,25 +21,6 @@ from mirror_analysis.cli.terminal import emit, progress, table
 
 if TYPE_CHECKING:
     from mirror_analysis.results import Score
-
-
-def train(
-    role: Annotated[str, typer.Argument(help="observation or execution.")],
-    episodes: Source,
-    out: Annotated[Path, typer.Option(help="Safetensors file to write.")],
-    camera: Annotated[str, typer.Option(help="View; A to observe, B to act if not given.")] = "",
-    epochs: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Passes over the data."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and nuisance.")] = 0,
-    device: Device = "cpu",
-) -> None:
-    """Trains one model of the reference pair from scratch."""
-    from mirror_analysis.cli.making import train as run
-
-    with progress() as report:
-        print(run(role, episodes, out, camera, epochs, seed, device, report))
 
 
 def recognise(
@@ -81,6 +61,10 @@ def rollout(
         typer.Option(min=1, help="Most steps of an episode; the environment's own if none."),
     ] = None,
     camera: Annotated[str, typer.Option(help="View of Gymnasium, where the policy sees.")] = "",
+    against: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Another policy in the same episodes of Meta-World; may be repeated."),
+    ] = None,
     maps: Maps = None,
     settings: Settings = None,
     trust: Trust = None,
@@ -89,10 +73,14 @@ def rollout(
     json: Json = False,
 ) -> None:
     """Lets a policy act: success in Meta-World, or return and success in Gymnasium."""
+    from dataclasses import replace
+
     from mirror_analysis.cli.options import loading
     from mirror_analysis.episodes.nuisance import Nuisance
+    from mirror_analysis.errors import DefinitionError
     from mirror_analysis.playing import PolicySource
     from mirror_analysis.rollout import rollout as run
+    from mirror_analysis.rollout import rollout_against
     from mirror_analysis.streams import parse
 
     chosen = loading(settings)
@@ -104,11 +92,29 @@ def rollout(
         trust=tuple(trust or ()),
         include=tuple(map(str, include or ())),
     )
+    chosen_tasks = [name.strip() for name in tasks.split(",") if name.strip()]
+    if against:
+        if env:
+            raise DefinitionError("--against compares in Meta-World; leave --env out")
+        with progress() as report:
+            scores = rollout_against(
+                policy,
+                [replace(policy, source=other) for other in against],
+                tasks=chosen_tasks,
+                episodes=episodes,
+                seed=seed,
+                nuisance=Nuisance() if nuisance else None,
+                workers=workers,
+                progress=lambda done, total: report("rolling out, by part", done, total),
+            )
+        told = [s.summary for s in scores if s.y == "all tasks" or s.role == "difference"]
+        emit(scores, as_json=json, text="\n".join(told))
+        return
     with progress() as report:
         scores = run(
             policy,
             env=env or None,
-            tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+            tasks=chosen_tasks,
             episodes=episodes,
             seed=seed,
             nuisance=Nuisance() if nuisance else None,

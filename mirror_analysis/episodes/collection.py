@@ -31,6 +31,7 @@ def settle(folder: Path, settings: msgspec.Struct) -> None:
     for field in settings.__struct_fields__:
         was, now = getattr(before, field), getattr(settings, field)
         if was != now:
+            was, now = ("none" if value is msgspec.UNSET else value for value in (was, now))
             raise StoreError(
                 f"{folder} was collected with {field} {was}, not {now};"
                 " ask for the same again or choose another folder"

@@ -288,6 +288,35 @@ class Episodes(Sequence[Episode]):
                 f" {lacking[0].id} (cameras of all: {there})"
             )
 
+    def frames(self, camera: str) -> NDArray[np.uint8]:
+        """What one camera saw in every episode, read now; all of it is in memory at once.
+
+        Returns:
+            [episode, time, height, width, 3] RGB.
+
+        Raises:
+            StreamError: if an episode lacks the camera.
+            ShapeError: if episodes differ in their number of frames, or pictures in size.
+            DegenerateError: if there are no episodes.
+        """
+        self.require(camera)
+        if not self._episodes:
+            raise DegenerateError("no episodes to take frames of; needed at least one")
+        counts = {len(episode.steps) for episode in self}
+        if len(counts) > 1:
+            raise ShapeError(
+                f"episodes have between {min(counts)} and {max(counts)} frames; needed equally"
+                " many, so collect them with one --frames"
+            )
+        found = [episode.frames(camera) for episode in self]
+        sizes = {pictures.shape[1:] for pictures in found}
+        if len(sizes) > 1:
+            raise ShapeError(
+                f"pictures of camera '{camera}' have {len(sizes)} sizes, such as"
+                f" {list(min(sizes))} and {list(max(sizes))}; needed one"
+            )
+        return np.stack(found)
+
     def take(self, rows: NDArray[np.generic] | Sequence[int]) -> Episodes:
         """The chosen episodes.
 

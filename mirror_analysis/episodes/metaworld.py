@@ -12,6 +12,7 @@ from typing import final
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from mirror_analysis.episodes import arrays, attempts
@@ -21,6 +22,7 @@ from mirror_analysis.episodes.collection import SETTINGS, is_whole, settle
 from mirror_analysis.episodes.episode import Episode, Episodes, Label
 from mirror_analysis.episodes.simulator import Simulator
 from mirror_analysis.episodes.tasks import TASKS
+from mirror_analysis.episodes.variants import PLAIN, Variant
 from mirror_analysis.errors import (
     ChecksumError,
     DefinitionError,
@@ -47,7 +49,10 @@ TRIES = 40
 
 
 class _Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is collected of each task, and with what; see `collect`."""
+    """What is collected of each task, and with what; see `collect`.
+
+    The plain look is not written down, so that folders from before there were others stay valid.
+    """
 
     successes: int
     failures: int
@@ -58,6 +63,7 @@ class _Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metaworld: str
     mujoco: str
     schema: int = 1
+    variant: Variant | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -101,6 +107,7 @@ def collect(
     tasks: Sequence[str] = tuple(TASKS),
     frames: int = 16,
     size: int = 64,
+    variant: Variant | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Episodes:
@@ -125,6 +132,8 @@ def collect(
         tasks: names out of `TASKS`.
         frames: pictures per camera, evenly spread from the first step to the last.
         size: height and width of the pictures in pixels.
+        variant: another look of the scene, such as `VARIANTS["camera-side"]`: the same episodes
+            under the same ids, with other pictures, in a folder of their own.
         workers: processes; as many as there are usable cores when not given.
         progress: called with (tasks done, tasks in all).
 
@@ -143,8 +152,9 @@ def collect(
         >>> collect(Path("out"), successes=20, failures=0, seed=0, split="fit")
     """
     collection = _Collection(
-        successes, failures, seed, split, frames, size, _version("metaworld"), _version("mujoco")
-    )
+        successes, failures, seed, split, frames, size, _version("metaworld"), _version("mujoco"),
+        variant=UNSET if variant is None or variant == PLAIN else variant,
+    )  # fmt: skip
     for name in tasks:
         if name not in TASKS:
             raise UnknownNameError("task", name, TASKS)
@@ -164,7 +174,7 @@ def _collect_task(out: Path, collection: _Collection, task: str) -> list[Record]
     settle(writer.folder, collection)
     damaged = [record for record in writer.records if not is_whole(writer.folder, record)]
     if damaged or len(writer.records) < collection.successes + collection.failures:
-        with Simulator(task, size=collection.size) as simulator:
+        with Simulator(task, size=collection.size, variant=collection.variant or None) as simulator:
             work = _Work(simulator, collection, writer)
             for record in damaged:
                 work.mend(record)

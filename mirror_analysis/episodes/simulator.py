@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mirror_analysis.episodes import tasks
 from mirror_analysis.episodes.rendering import SceneRenderer, View, missing_graphics
+from mirror_analysis.episodes.robot import touches
+from mirror_analysis.episodes.variants import PLAIN, Variant, dressed, moved
 from mirror_analysis.errors import (
     DegenerateError,
     MissingDependencyError,
@@ -62,6 +64,7 @@ class Simulator:
         task: name without version, such as "drawer-open".
         size: height and width of the pictures in pixels.
         cameras: names out of `VIEWS`; without any, nothing of the graphics system is touched.
+        variant: another look of the scene; what happens stays the same, bit for bit.
 
     Raises:
         UnknownNameError: if there is no such task or camera.
@@ -74,7 +77,14 @@ class Simulator:
         ...     picture = simulator.render("A")
     """
 
-    def __init__(self, task: str, *, size: int = 64, cameras: tuple[str, ...] = ("A", "B")) -> None:
+    def __init__(
+        self,
+        task: str,
+        *,
+        size: int = 64,
+        cameras: tuple[str, ...] = ("A", "B"),
+        variant: Variant | None = None,
+    ) -> None:
         for camera in cameras:
             if camera not in VIEWS:
                 raise UnknownNameError("camera", camera, VIEWS)
@@ -85,7 +95,10 @@ class Simulator:
         model = self._env.model
         model.vis.global_.offwidth = max(size, model.vis.global_.offwidth)
         model.vis.global_.offheight = max(size, model.vis.global_.offheight)
-        self._renderer = SceneRenderer(model, size=size) if cameras else None
+        look = variant or PLAIN
+        self._views = {camera: moved(VIEWS[camera], look) for camera in cameras}
+        drawn = model if look == PLAIN or not cameras else dressed(model, look)
+        self._renderer = SceneRenderer(drawn, size=size) if cameras else None
         self.reset(0)
 
     @property
@@ -183,7 +196,15 @@ class Simulator:
                 f"this simulator has no camera '{camera}' (cameras: {there});"
                 " name it when making the simulator"
             )
-        return self._renderer.render(self._env.data, VIEWS[camera])
+        return self._renderer.render(self._env.data, self._views[camera])
+
+    @property
+    def touching(self) -> bool:
+        """Whether the hand touches anything that can move, after a reset or a restored snapshot.
+
+        After a step the contacts are those of the moment before it.
+        """
+        return touches(self._env.model, self._env.data)
 
     def snapshot(self) -> Snapshot:
         """Where everything is now, for drawing it later."""

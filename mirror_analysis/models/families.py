@@ -25,6 +25,7 @@ FAMILIES = {
     "robomimic": "mirror_analysis.models.robomimic.family",
     "sb3": "mirror_analysis.models.sb3.family",
     "reference": "mirror_analysis.models.reference.family",
+    "trained": "mirror_analysis.models.trained",
     "exported": "mirror_analysis.models.graphs.exported",
     "onnx": "mirror_analysis.models.graphs.onnx",
     "tflite": "mirror_analysis.models.graphs.tflite",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -16,7 +18,11 @@ from mirror_analysis.reporting import files, style, wording
 from mirror_analysis.reporting.evidence import Evidence, measure
 from mirror_analysis.reporting.figures import FIGURES, Absent, Drawing
 from mirror_analysis.reporting.methods import flat, methods
-from mirror_analysis.reporting.tables import letter, tables, to_csv, to_latex
+from mirror_analysis.reporting.tables import Table, letter, tables, to_csv, to_latex
+from mirror_analysis.reporting.training_effects import methods as training_methods
+from mirror_analysis.reporting.training_effects import tables as training_tables
+from mirror_analysis.reporting.training_effects.evidence import TrainingEvidence
+from mirror_analysis.reporting.training_effects.figures import FIGURES as TRAINING_FIGURES
 from mirror_analysis.results import Finding, Result, Score, load_result
 
 _TEMPLATE = "report.html.j2"
@@ -81,14 +87,15 @@ def render_report(result: Result | Path, *, out: Path) -> Path:
     if isinstance(result, Path):
         result = load_result(result)
     template = _template()
-    evidence = Evidence(result)
-    pictures, absent = _figures(evidence, files.folder(out / "figures"))
-    made = tables(evidence)
+    kind = _kind(result)
+    evidence = kind.evidence
+    pictures, absent = _figures(kind.figures, files.folder(out / "figures"))
+    made = kind.tables
     place = files.folder(out / "tables")
     for table in made:
         files.write(place / f"{table.name}.csv", to_csv(table).encode())
         files.write(place / f"{table.name}.tex", to_latex(table).encode())
-    for name in set(_TABLES) - {table.name for table in made}:
+    for name in {*_TABLES, *training_tables.NAMES} - {table.name for table in made}:
         files.remove(place, name, ("csv", "tex"))
     page = template.render(
         title=wording.plain(result.title),
@@ -101,7 +108,7 @@ def render_report(result: Result | Path, *, out: Path) -> Path:
         tables=made,
         long=_LONG,
         letter=letter,
-        methods=methods(evidence),
+        methods=kind.methods,
         notes=[wording.plain(note) for note in result.notes],
         data=list(flat(result.data)),
         definition=list(flat(result.definition)),
@@ -112,6 +119,41 @@ def render_report(result: Result | Path, *, out: Path) -> Path:
     )
     files.write(out / "report.html", page.encode())
     return out / "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    """What the page of a kind of study consists of.
+
+    Attributes:
+        evidence: the result with its scores in reach.
+        figures: name -> what draws it, in reading order.
+        tables: that the result has scores for.
+        methods: paragraphs.
+    """
+
+    evidence: Evidence | TrainingEvidence
+    figures: dict[str, Callable[[], Drawing | Absent]]
+    tables: list[Table]
+    methods: list[str]
+
+
+def _kind(result: Result) -> _Kind:
+    if TrainingEvidence.fits(result):
+        trained = TrainingEvidence(result)
+        return _Kind(
+            trained,
+            {name: partial(draw, trained) for name, draw in TRAINING_FIGURES.items()},
+            training_tables.tables(trained),
+            training_methods.methods(trained),
+        )
+    compared = Evidence(result)
+    return _Kind(
+        compared,
+        {name: partial(draw, compared) for name, draw in FIGURES.items()},
+        tables(compared),
+        methods(compared),
+    )
 
 
 def _template() -> jinja2.Template:
@@ -131,11 +173,15 @@ def _template() -> jinja2.Template:
         ) from None
 
 
-def _figures(evidence: Evidence, place: Path) -> tuple[list[_Picture], list[Absent]]:
+def _figures(
+    figures: Mapping[str, Callable[[], Drawing | Absent]], place: Path
+) -> tuple[list[_Picture], list[Absent]]:
     pictures, absent = [], []
+    for name in {*FIGURES, *TRAINING_FIGURES} - figures.keys():
+        files.remove(place, name, files.FORMATS)
     with style.applied():
-        for name, draw in FIGURES.items():
-            drawn = draw(evidence)
+        for name, draw in figures.items():
+            drawn = draw()
             if isinstance(drawn, Absent):
                 files.remove(place, name, files.FORMATS)
                 absent.append(drawn)
@@ -164,7 +210,7 @@ def _picture(drawing: Drawing, made: dict[str, bytes]) -> _Picture:
     )
 
 
-def _question(evidence: Evidence) -> str:
+def _question(evidence: Evidence | TrainingEvidence) -> str:
     asked = evidence.result.definition.get("question")
     if isinstance(asked, str) and asked.strip():
         return wording.plain(asked.strip())

@@ -46,7 +46,7 @@ def _estimators(evidence: Evidence) -> str:
     for score in evidence.result.scores:
         name = measure(score)
         if score.role != "difference" and name in evidence.measures and name not in shown:
-            settings = [f"{k} = {_value(v)}" for k, v in _settings(score).items()]
+            settings = [f"{k} = {setting(v)}" for k, v in _settings(score).items()]
             label = wording.measure_axis(name)
             shown[name] = f"{label} ({wording.plain(', '.join(settings))})" if settings else label
     if not shown:
@@ -73,7 +73,7 @@ def _alignment(evidence: Evidence) -> str:
     if not isinstance(section, Mapping) or not section:
         return ""
     fits = section.get("probe_seeds")
-    settings = ", ".join(f"{_words(k)} {_value(v)}" for k, v in section.items())
+    settings = ", ".join(f"{_words(k)} {setting(v)}" for k, v in section.items())
     text = (
         "Retrieval and the InfoNCE bound follow a linear alignment of frozen features, fitted on"
         f" episodes apart from those the numbers come from ({wording.plain(settings)})."
@@ -173,18 +173,19 @@ def flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, s
         if isinstance(item, Mapping) and item:
             yield from flat(item, f"{prefix}{key}.")
         else:
-            yield wording.plain(f"{prefix}{key}"), wording.plain(_value(item))
+            yield wording.plain(f"{prefix}{key}"), wording.plain(setting(item))
 
 
-def _value(value: object) -> str:
+def setting(value: object) -> str:
+    """A value of a definition in words; long lists give their size."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
         if len(value) > _LISTED:
-            return f"{', '.join(map(_value, value[:3]))}, … ({len(value)} in all)"
-        return ", ".join(map(_value, value)) or "none"
+            return f"{', '.join(map(setting, value[:3]))}, … ({len(value)} in all)"
+        return ", ".join(map(setting, value)) or "none"
     if value is None or value == {}:
         return "none"
     return str(value)

@@ -72,12 +72,13 @@ class Table:
 
 
 @dataclass
-class _Notes:
+class Notes:
     """Reasons already given a letter."""
 
     reasons: list[str] = field(default_factory=list)
 
     def value(self, score: Score | None) -> Cell:
+        """The value alone, to three digits."""
         return self._cell(score, wording.number(score.value) if score else "")
 
     def measured(self, score: Score | None) -> Cell:
@@ -116,7 +117,7 @@ def tables(evidence: Evidence) -> list[Table]:
 
 
 def _summary(evidence: Evidence) -> Table:
-    notes, groups, scores = _Notes(), [], []
+    notes, groups, scores = Notes(), [], []
     for condition, within in itertools.product(evidence.conditions, evidence.withins):
         rows = []
         for key in (*evidence.comparisons, _EXCESS):
@@ -143,7 +144,7 @@ def _summed(evidence: Evidence, key: str, name: str, condition: str, within: str
 
 
 def _headline(evidence: Evidence) -> Table:
-    notes, groups, scores = _Notes(), [], []
+    notes, groups, scores = Notes(), [], []
     for name, condition, within in _places(evidence):
         found = [(k, evidence.one(k, name, condition, within)) for k in evidence.comparisons]
         known = [(key, score) for key, score in found if score is not None]
@@ -178,7 +179,7 @@ def _headline(evidence: Evidence) -> Table:
 
 
 def _differences(evidence: Evidence) -> Table:
-    notes, groups, scores = _Notes(), [], []
+    notes, groups, scores = Notes(), [], []
     plain = [s for s in evidence.differences if not is_outcome(s) and s.seed is None]
     for name, condition, within in _places(evidence):
         found = [
@@ -212,7 +213,7 @@ def _differences(evidence: Evidence) -> Table:
 
 
 def _recall(evidence: Evidence) -> Table:
-    notes, groups, scores = _Notes(), [], []
+    notes, groups, scores = Notes(), [], []
     for condition in evidence.conditions:
         for within in evidence.withins:
             rows = []
@@ -239,7 +240,7 @@ def _recall(evidence: Evidence) -> Table:
 
 
 def _outcome(evidence: Evidence) -> Table:
-    notes, groups, scores = _Notes(), [], []
+    notes, groups, scores = Notes(), [], []
     for view, name, within in itertools.product(
         evidence.views, evidence.measures, evidence.withins
     ):
@@ -301,19 +302,22 @@ _FIELDS = (
     "x", "y", "x_layer", "y_layer", "value", "low", "high", "level", "null_mean", "null_sd",
     "p_value", "p_max", "ceiling", "n", "seed", "split", "stage", "undefined",
 )  # fmt: skip
+_WHERE_TOLD = ("task", "maps", "probe", "model", "shots", "setting")
 
 
 def to_csv(table: Table) -> str:
     """The scores behind a table in full precision; a value that is not defined stays empty."""
+    told = {name for score in table.scores for name in score.parameters}
+    fields = [*_FIELDS, *(name for name in _WHERE_TOLD if name in told)]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, _FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(stream, fields, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_record(score) for score in table.scores)
+    writer.writerows(_record(score, fields) for score in table.scores)
     return stream.getvalue()
 
 
-def _record(s: Score) -> dict[str, object]:
-    record = {name: getattr(s, name, s.parameters.get(name)) for name in _FIELDS}
+def _record(s: Score, fields: list[str]) -> dict[str, object]:
+    record = {name: getattr(s, name, s.parameters.get(name)) for name in fields}
     record |= {"comparison": comparison(s)}
     if s.interval is not None:
         record |= {"low": s.interval.low, "high": s.interval.high, "level": s.interval.level}

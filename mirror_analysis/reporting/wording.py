@@ -12,12 +12,15 @@ DASH = "–"
 MINUS = "−"
 
 _MEASURES = {
+    "alignment_loss": "Alignment loss",
     "cknna": "CKNNA",
     "cycle_knn": "Cycle k-NN",
     "distance_correlation": "Distance correlation",
     "donsker_varadhan": "Donsker–Varadhan",
+    "execution_loss": "Execution loss",
     "gaussian_mi": "Gaussian MI",
     "infonce": "InfoNCE",
+    "instruction_accuracy": "Recognition accuracy",
     "jensen_shannon": "Jensen–Shannon",
     "knn_edit_similarity": "k-NN edit similarity",
     "knn_jaccard": "k-NN Jaccard",
@@ -31,8 +34,12 @@ _MEASURES = {
     "mine": "MINE",
     "mutual_knn": "Mutual k-NN",
     "nwj": "NWJ",
+    "observation_loss": "Observation loss",
     "orthogonal_predictivity": "Orthogonal predictivity",
     "polynomial_cka": "Polynomial CKA",
+    "probe_accuracy": "Probe accuracy",
+    "probe_balanced_accuracy": "Probe balanced accuracy",
+    "probe_r2": "Probe R²",
     "procrustes_similarity": "Procrustes",
     "pwcca": "PWCCA",
     "rbf_cka": "RBF CKA",
@@ -43,6 +50,7 @@ _MEASURES = {
     "rv": "RV",
     "sensorimotor_alignment": "Sensorimotor alignment",
     "smile": "SMILE",
+    "success_rate": "Closed-loop success",
     "svcca": "SVCCA",
 }
 _NATS = {

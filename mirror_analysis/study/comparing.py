@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from mirror_analysis import catalog
-from mirror_analysis.definitions import ModelsSection
+from mirror_analysis.definitions import ModelsSection, StudyDefinition
 from mirror_analysis.episodes import Episodes
 from mirror_analysis.errors import DegenerateError
 from mirror_analysis.models import load_model
@@ -77,12 +77,16 @@ def compare_checkpoints(
         else load_model(given, device=device, include=include)
         for side, given in (("x", a), ("y", b))
     }
-    chosen = {side: _layer(models[side], layer) for side, layer in (("x", x_layer), ("y", y_layer))}
+    chosen = {
+        side: headline_layer(models[side], layer)
+        for side, layer in (("x", x_layer), ("y", y_layer))
+    }
     base = catalog.quick(catalog.definition("reports", _SETTINGS))
+    assert isinstance(base, StudyDefinition)
     measures = (
         base.measures if draws is None else msgspec.structs.replace(base.measures, draws=draws)
     )
-    divided = _divided(episodes)
+    divided = divided_episodes(episodes)
     definition = msgspec.structs.replace(
         base,
         name="compare",
@@ -123,7 +127,12 @@ def compare_checkpoints(
     )
 
 
-def _layer(model: Model, name: str) -> str:
+def headline_layer(model: Model, name: str) -> str:
+    """The layer asked for; the last but one where none is.
+
+    Raises:
+        UnknownNameError: if the model has no such layer.
+    """
     if not name:
         known = [info.name for info in model.layers()]
         return known[-2] if len(known) > 1 else known[-1]
@@ -131,7 +140,7 @@ def _layer(model: Model, name: str) -> str:
     return name
 
 
-def _divided(episodes: Episodes) -> Episodes:
+def divided_episodes(episodes: Episodes) -> Episodes:
     """Episodes with the label split, and enough of either part to measure anything."""
     labels = episodes.labels()
     task = labels["task"]

@@ -168,7 +168,7 @@ def _similarity(job: Job) -> Part:
 
 def _alignment(job: Job) -> Part:
     data = job.data.take(_chosen(job.data, job.rows))
-    return _judge(job, split(_shuffled(data, job.shuffle)))
+    return _judge(job, split(shuffled_pairs(data, job.shuffle)))
 
 
 def _alignment_grid(job: Job) -> Part:
@@ -253,7 +253,7 @@ def _chosen(data: Paired, rows: Rows) -> NDArray[np.bool_]:
     return {"successes": won, "failures": ~won, "all": np.ones(len(won), dtype=bool)}[rows]
 
 
-def _shuffled(data: Paired, shuffle: Shuffle) -> Paired:
+def shuffled_pairs(data: Paired, shuffle: Shuffle) -> Paired:
     """The same rows, the y side of the fit rows dealt out anew; test rows stay as they are."""
     if not shuffle:
         return data

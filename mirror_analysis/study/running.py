@@ -26,6 +26,8 @@ from mirror_analysis.study.material import Material, collect_episodes, require_l
 from mirror_analysis.study.parts import Job, Rows, compute, fingerprint, fit_declared, test_rows
 from mirror_analysis.study.plan import CONDITIONS, Piece, job, pieces
 from mirror_analysis.study.summary import summarise
+from mirror_analysis.study.training_effects.running import run_training_study
+from mirror_analysis.training_definitions import TrainingStudyDefinition
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage in words, done, total)."""
@@ -67,6 +69,8 @@ def run_study(
     told = progress or (lambda stage, done, total: None)
     folder = Path(out)
     require_device(device)
+    if isinstance(definition, TrainingStudyDefinition):
+        return run_training_study(definition, folder, workers=workers, device=device, progress=told)
     models = cache(partial(_load, definition, tuple(include), device))
     _require(definition, models)  # faults are told before hours of work
     material = Material(

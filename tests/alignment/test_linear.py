@@ -1,11 +1,14 @@
+import dataclasses
+
 import msgspec
 import numpy as np
 import pytest
 import torch
 
 from mirror_analysis.alignment import AlignmentConfig, LinearAlignment, recall_at_k
-from mirror_analysis.alignment.linear import Curve
-from mirror_analysis.errors import DefinitionError, FormatError, ShapeError
+from mirror_analysis.alignment.linear import Curve, Solved
+from mirror_analysis.errors import DefinitionError, FormatError, ShapeError, UnknownNameError
+from mirror_analysis.features import FeatureKey, Features, Index
 from mirror_analysis.files.safetensors import read_safetensors, write_safetensors
 
 
@@ -57,6 +60,55 @@ def test_what_is_saved_is_loaded_to_the_bit(tmp_path):
     assert np.array_equal(read.similarity(x, y), made.similarity(x, y))
 
 
+def test_what_a_closed_form_and_a_learned_temperature_are_is_kept(tmp_path):
+    path = tmp_path / "a.safetensors"
+    solved = Solved("cca", 0.2, 0.01, 8, [(0.01, 8, 1.5), (0.1, 4, 2.5)])
+    dataclasses.replace(alignment(), config=solved, curve=None).save(path)
+    read = LinearAlignment.load(path)
+    assert (read.config, read.curve, read.method, read.temperature) == (solved, None, "cca", 0.2)
+    learned = Curve([20, 40], [1.5, 1.25], [2.0, 1.75], 40, [0.3, 0.25])
+    dataclasses.replace(alignment(), curve=learned).save(path)
+    read = LinearAlignment.load(path)
+    assert (read.curve, read.method, read.temperature) == (learned, "contrastive", 0.25)
+    assert alignment().temperature == 0.1
+
+
+def test_files_of_the_first_format_are_still_read(tmp_path):
+    made, path = alignment(), tmp_path / "old.safetensors"
+    names = ("x_weight", "x_bias", "y_weight", "y_bias")
+    # To the letter what was written before there were versions.
+    header = {
+        "config": '{"width":8,"temperature":0.1,"learning_rate":0.001,"weight_decay":0.01,'
+        '"batch":128,"steps":40,"check_every":20,"patience":5}',
+        "curve": '{"step":[20,40],"fit":[1.5,1.25],"validation":[2.0,2.25],"chosen":20}',
+    }
+    write_safetensors(path, {name: getattr(made, name) for name in names}, header)
+    read = LinearAlignment.load(path)
+    assert (read.config, read.curve) == (made.config, made.curve)
+    assert read.digest == made.digest != alignment(seed=1).digest
+    write_safetensors(path, dict(read_safetensors(path)[0]), header | {"version": "9"})
+    with pytest.raises(FormatError, match="is an alignment of version 9; this package reads up to"):
+        LinearAlignment.load(path)
+
+
+def test_features_are_taken_into_the_shared_space_with_their_rows():
+    index = Index(np.array(["a", "b"]), np.array([3, 4]), {"task": np.array(["t", "t"])})
+    key = FeatureKey("m", "0", "layer", "mean", "f", settings={"calls": "first"})
+    made, values = alignment(), rows(2, 5).astype(np.float32)
+    found = made.apply(Features(key, values, index), side="x")
+    np.testing.assert_array_equal(found.values, made.embed_x(values).numpy())
+    assert found.index is index and found.key.layer == "layer"
+    assert found.key.settings["calls"] == "first" and found.key != key
+    other = alignment(seed=1).apply(Features(key, values, index), side="x")
+    assert other.key != found.key
+    side = made.apply(Features(key, values[:, :3], index), side="y")
+    np.testing.assert_array_equal(side.values, made.embed_y(values[:, :3]).numpy())
+    with pytest.raises(ShapeError, match=r"y has shape \(2, 5\); this alignment was fitted on"):
+        made.apply(Features(key, values, index), side="y")
+    with pytest.raises(UnknownNameError, match=r"unknown side 'z' .*known: x, y"):
+        made.apply(Features(key, values, index), side="z")
+
+
 def test_features_of_another_layer_are_refused():
     text = r"x has shape \(2, 4\); this alignment was fitted on \[sample, 5\], so give it the layer"
     with pytest.raises(ShapeError, match=text):
@@ -82,6 +134,13 @@ def test_another_file_is_refused(tmp_path):
         ({"x_weight": torch.zeros(8)}, {}, FormatError, "its maps and biases do not fit"),
         ({}, {"config": None}, FormatError, r"is a damaged alignment \('config'\); fit it again"),
         ({}, {"curve": None}, FormatError, r"is a damaged alignment \('curve'\)"),
+        ({}, {"solved": "{}"}, FormatError, "missing required field `method`"),
+        (
+            {},
+            {"curve": '{"step":[],"fit":[],"validation":[],"chosen":5,"temperature":[0.1]}'},
+            FormatError,
+            "its curve lacks the chosen step",
+        ),
         ({}, {"curve": "{"}, FormatError, r"damaged alignment \(Input data was truncated\)"),
         ({}, {"config": '{"wide": 3}'}, FormatError, "contains unknown field `wide`"),
         ({}, {"config": '{"width": 0}'}, DefinitionError, "alignment width is 0; needed 1 or more"),
@@ -104,6 +163,8 @@ def test_a_damaged_alignment_is_refused(tmp_path, tensors, settings, error, text
         ("temperature", float("nan"), "temperature is nan; needed a number above 0"),
         ("learning_rate", -1.0, "learning_rate is -1.0; needed a number above 0"),
         ("weight_decay", -0.1, "weight_decay is -0.1; needed 0 or more"),
+        ("warmup", -1, "warmup is -1; needed 0 or more"),
+        ("held_out", 0.0, "held_out is 0.0; needed a share between 0 and 1"),
         ("width", 0, "width is 0; needed 1 or more"),
         ("batch", 1, "batch is 1; needed 2 or more"),
         ("steps", 0, "steps is 0; needed 1 or more"),
@@ -114,3 +175,8 @@ def test_a_damaged_alignment_is_refused(tmp_path, tensors, settings, error, text
 def test_settings_with_which_nothing_can_be_fitted_are_refused(field, value, text):
     with pytest.raises(DefinitionError, match=f"alignment {text}"):
         msgspec.structs.replace(AlignmentConfig(), **{field: value})
+
+
+def test_a_schedule_that_there_is_not_is_refused():
+    with pytest.raises(UnknownNameError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
+        AlignmentConfig(schedule="cosin")

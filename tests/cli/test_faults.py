@@ -192,13 +192,6 @@ def test_collecting_what_is_not_there(mirror, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_training_what_is_not_a_role(mirror, place, tmp_path):
-    fault = mirror(
-        "train", "actor", "--episodes", place / "episodes", "--out", tmp_path / "x"
-    ).fault
-    assert fault == "unknown role 'actor' (known: execution, observation)"
-
-
 # -- places -------------------------------------------------------------------------------------
 
 

@@ -64,7 +64,7 @@ def test_families_and_sources_are_listed(mirror):
 
 def test_a_policy_acts_in_gymnasium(mirror, agent, tmp_path, monkeypatch):
     # Environments that are registered here are not known to other processes.
-    monkeypatch.setattr("mirror_analysis.rollout.processes", lambda workers: serial())
+    monkeypatch.setattr("mirror_analysis.rollout.returns.processes", lambda workers: serial())
     with toys():
         words = ["--env", "ToyPlain-v0", "--episodes", 3, "--workers", 1]
         scores = json.loads(mirror("rollout", agent, *words, "--json").out)

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+import scenes
 
 from mirror_analysis.episodes import episode as episode_module
 from mirror_analysis.episodes.episode import Episode, Episodes
@@ -161,3 +162,23 @@ def test_cameras_are_those_that_all_have():
 
 def test_repr_says_what_there_is():
     assert repr(Episodes([episode()])) == "Episodes(1 of 1 tasks, cameras A, B)"
+
+
+def test_frames_of_all_episodes_are_one_array():
+    every = scenes.episodes(3)
+    frames = every.frames("B")
+    assert frames.shape == (3, 3, 64, 64, 3)
+    np.testing.assert_array_equal(frames[1], every[1].frames("B"))
+
+
+def test_frames_that_make_no_array_are_refused():
+    with pytest.raises(StreamError, match="2 of 2 episodes have no camera 'C'"):
+        scenes.episodes(2).frames("C")
+    uneven = Episodes([scenes.episode(0), scenes.episode(1, time=5)])
+    with pytest.raises(ShapeError, match="between 3 and 5 frames; needed equally many"):
+        uneven.frames("A")
+    mixed = Episodes([scenes.episode(0), scenes.episode(1, size=32)])
+    with pytest.raises(ShapeError, match=r"'A' have 2 sizes, such as \[32, 32, 3\] and \[64, 64"):
+        mixed.frames("A")
+    with pytest.raises(DegenerateError, match="no episodes to take frames of; needed at least"):
+        Episodes([]).frames("A")

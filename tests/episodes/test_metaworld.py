@@ -1,4 +1,5 @@
 import shutil
+from importlib.metadata import version
 from itertools import product
 
 import numpy as np
@@ -15,6 +16,7 @@ from mirror_analysis.episodes.attempts import (
     success_slots,
 )
 from mirror_analysis.episodes.metaworld import ATTEMPTS, SPLITS, environment_seed
+from mirror_analysis.episodes.variants import PLAIN, VARIANTS, Variant
 from mirror_analysis.errors import (
     ChecksumError,
     DefinitionError,
@@ -213,6 +215,43 @@ def test_other_collections_may_share_the_folder(collected, tmp_path):
     assert [e.labels["split"] for e in more] == ["test"]
     both = load_episodes(str(tmp_path / "copy"))
     assert [e.id for e in both] == [*(e.id for e in episodes), more[0].id]
+
+
+@pytest.mark.sim
+def test_another_look_gives_the_same_episodes_with_other_pictures(collected, tmp_path):
+    task, variant = TWO[0], VARIANTS["table-dark"]
+    few = SMALL | {"successes": 2, "failures": 1}
+    plain = collect(tmp_path / "plain", tasks=[task], workers=1, **few)
+    other = collect(tmp_path / "dark", tasks=[task], workers=1, variant=variant, **few)
+    for here, there in zip(plain, other, strict=True):
+        assert (here.id, here.length, here.labels) == (there.id, there.length, there.labels)
+        assert np.array_equal(here.states, there.states)
+        assert np.array_equal(here.actions, there.actions)
+        for camera in "AB":
+            assert here.frames(camera).mean() > there.frames(camera).mean() + 5
+    assert plain.fingerprint != other.fingerprint
+    written = (tmp_path / "dark" / f"{task}-fit-0" / "collection.json").read_text()
+    assert ',"schema":1,"variant":{"azimuth":0.0,' in written
+    words = r"collected with variant table \(0.35, 0.35, 0.45\), not none; ask for the same"
+    with pytest.raises(StoreError, match=words):
+        collect(tmp_path / "dark", tasks=[task], workers=1, **few)
+    # An interrupted collection goes on under its look, and damaged files come out under it.
+    (damaged,) = (tmp_path / "dark").rglob(f"{other[0].id}.npz")
+    damaged.unlink()
+    again = collect(tmp_path / "dark", tasks=[task], workers=1, variant=variant, **few)
+    assert again.fingerprint == other.fingerprint
+
+
+def test_the_plain_look_is_not_written_down(tmp_path):
+    nothing = SMALL | {"successes": 0, "failures": 0}
+    for variant in (None, PLAIN, Variant()):
+        collect(tmp_path, tasks=TWO[:1], workers=1, variant=variant, **nothing)
+    path = tmp_path / f"{TWO[0]}-fit-0" / "collection.json"
+    versions = f'"metaworld":"{version("metaworld")}","mujoco":"{version("mujoco")}"'
+    assert path.read_text() == (
+        '{"successes":0,"failures":0,"seed":0,"split":"fit","frames":5,"size":32,'
+        f'{versions},"schema":1}}\n'
+    )
 
 
 def test_a_folder_collected_otherwise_is_refused(tmp_path):

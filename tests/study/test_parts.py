@@ -135,7 +135,7 @@ def test_shuffling_deals_out_whatever_is_not_tested_on(shuffle):
     words = np.where(DATA.index.label("split") == "fit", "validation", "test")
     labels = {**DATA.index.labels, "split": words}
     for data in (DATA, replace(DATA, index=replace(DATA.index, labels=labels))):
-        mixed = parts._shuffled(data, shuffle)
+        mixed = parts.shuffled_pairs(data, shuffle)
         test = data.index.label("split") == "test"
         task = data.index.label("task")
         np.testing.assert_array_equal(mixed.x["a"], data.x["a"])

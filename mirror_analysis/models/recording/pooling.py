@@ -1,4 +1,4 @@
-"""How a layer's output becomes one vector per episode."""
+"""How a layer's output becomes one vector per episode, or one per frame."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor
 from mirror_analysis.errors import HookError, ShapeError, UnknownNameError
 from mirror_analysis.models.model import LayerInfo
 
-Time = Literal["mean", "last"]
+Time = Literal["mean", "last", "steps"]
 Space = Literal["mean", "grid2", "grid4", "cls", "patches"]
+
+_TIMES: tuple[Time, ...] = ("mean", "last", "steps")
 
 # Space -> cells a side of a map that are kept apart.
 _SPACES: dict[str, int] = {"mean": 1, "grid2": 2, "grid4": 4, "cls": 1, "patches": 1}
@@ -24,6 +26,7 @@ class Pooling:
 
     Attributes:
         time: "mean" over all frames, or the "last" frame; layers without a time axis are kept.
+            "steps" keeps every frame as a row of its own, and needs a vector for each.
         space: "mean" over height and width or tokens; "grid2" and "grid4" average inside at
             most 2 x 2 or 4 x 4 cells of a map and keep where things are; "cls" takes the first
             token and "patches" the mean of those after the prefix, and both are "mean" where
@@ -35,24 +38,32 @@ class Pooling:
 
     @classmethod
     def parse(cls, text: str) -> Pooling:
-        """Reads "mean", "last", "mean/grid4" and the like.
+        """Reads "mean", "last", "steps", "mean/grid4" and the like.
 
         Raises:
             UnknownNameError: if it is none of them.
         """
         time, _, space = text.partition("/")
         space = space or "mean"
-        if time not in ("mean", "last") or space not in _SPACES or text.endswith("/"):
-            known = [str(cls(t, cast(Space, s))) for t in ("mean", "last") for s in _SPACES]
+        if time not in _TIMES or space not in _SPACES or text.endswith("/"):
+            known = [str(cls(t, cast(Space, s))) for t in _TIMES for s in _SPACES]
             raise UnknownNameError("pooling", text, known)
-        return cls(cast(Time, time), cast(Space, space))
+        return cls(time, cast(Space, space))
 
     def __str__(self) -> str:
         return self.time if self.space == "mean" else f"{self.time}/{self.space}"
 
 
+def has_steps(info: LayerInfo) -> bool:
+    """Whether a layer gives a vector for every frame, as "steps" needs it.
+
+    False where it gives one for the whole episode, or sees only some of its frames.
+    """
+    return not info.frames and bool({"time", "episode*time"} & set(info.axes.split()))
+
+
 def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, time: int) -> Tensor:
-    """One vector per episode, as a new float32 tensor on the CPU.
+    """One vector per episode, or per frame, as a new float32 tensor on the CPU.
 
     Args:
         output: what the layer gave, laid out as `info.axes` says.
@@ -62,14 +73,15 @@ def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, ti
         time: frames of each episode.
 
     Returns:
-        [episode, feature] float32; holds no part of `output` alive.
+        [episode, feature] float32, for "steps" [episode * time, feature], time running fastest;
+        holds no part of `output` alive.
 
     Raises:
         HookError: if the output does not have the declared axes and sizes.
-        ShapeError: if a grid is asked of tokens, which have no height and width, or the class
-            token of a layer that has none.
+        ShapeError: if a grid is asked of tokens, which have no height and width, the class
+            token of a layer that has none, or steps of one without a vector for every frame.
     """
-    axes, time = info.axes.split(), info.frames or time
+    axes, stored, time = info.axes.split(), time, info.frames or time
     _check(output, axes, info, episodes=episodes, time=time)
     first = next(i for i, axis in enumerate(axes) if axis.startswith("episode"))
     axes.insert(0, axes.pop(first))
@@ -80,6 +92,10 @@ def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, ti
     if "time" in axes and pooling.time == "last":
         x = x.select(axes.index("time"), -1)
         axes.remove("time")
+    rows = episodes
+    if pooling.time == "steps":
+        x, axes = _steps(x, axes, info, time=stored)
+        rows = episodes * time
     cells = _SPACES[pooling.space]
     if cells > 1 and "token" in axes:
         raise ShapeError(
@@ -99,8 +115,20 @@ def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, ti
         x = torch.nn.functional.adaptive_avg_pool2d(x, (height, width))
     # A copy always: a view would keep the whole activation alive, and a later in-place
     # operation of the network would change it.
-    result = torch.empty((episodes, x[0].numel()), dtype=torch.float32)
+    result = torch.empty((rows, x[0].numel()), dtype=torch.float32)
     return result.copy_(x.flatten(1))
+
+
+def _steps(x: Tensor, axes: list[str], info: LayerInfo, *, time: int) -> tuple[Tensor, list[str]]:
+    """Every frame in the place of an episode."""
+    given = x.shape[axes.index("time")] if "time" in axes else 1
+    if not has_steps(info) or given != time:
+        raise ShapeError(
+            f"layer '{info.name}' ({info.axes}) gives {given} vectors for an episode of {time}"
+            " frames, so it has no 'steps'; leave the layer out or use 'mean'"
+        )
+    x = x.movedim(axes.index("time"), 1).flatten(0, 1)
+    return x, [axis for axis in axes if axis != "time"]
 
 
 def _tokens(x: Tensor, axis: int, info: LayerInfo, pooling: Pooling) -> Tensor:

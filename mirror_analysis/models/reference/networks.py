@@ -70,12 +70,20 @@ class ObservationNetwork(nn.Module):
         time: Float[Tensor, "batch frame"],
     ) -> Float[Tensor, "batch instruction"]:
         """Logits of the instruction, from normalised frames and their time in [0, 1]."""
+        return self.instruction(self.embed(frames, time))
+
+    def embed(
+        self,
+        frames: Float[Tensor, "batch frame 3 height width"],
+        time: Float[Tensor, "batch frame"],
+    ) -> Float[Tensor, "batch 128"]:
+        """The layer `penultimate`: the whole episode as one vector."""
         h = frames.flatten(0, 1)
         for block in self.trunk.values():
             h = block(h)
         h = self.frame(h).unflatten(0, frames.shape[:2])
         h = self.temporal(h + time_code(time))
-        return self.instruction(self.penultimate(h.mean(dim=1)))
+        return self.penultimate(h.mean(dim=1))
 
 
 class ExecutionNetwork(nn.Module):
@@ -106,9 +114,19 @@ class ExecutionNetwork(nn.Module):
         proprioception: Float[Tensor, "batch 8"],
     ) -> Float[Tensor, "batch action"]:
         """The next action, from one normalised frame and the raw proprioception (metres)."""
+        return self.decide(self.see(frames), proprioception)
+
+    def see(self, frames: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 128"]:
+        """The layer `vision`: what the picture says, before anything is felt."""
         h = frames
         for block in self.trunk.values():
             h = block(h)
+        return self.vision(h)
+
+    def decide(
+        self, seen: Float[Tensor, "batch 128"], proprioception: Float[Tensor, "batch 8"]
+    ) -> Float[Tensor, "batch action"]:
+        """The next action, from what `see` gives and the raw proprioception (metres)."""
         felt = (proprioception - self.proprioception_mean) / self.proprioception_scale
-        h = torch.cat([self.vision(h), felt.clamp(-5.0, 5.0)], dim=-1)
+        h = torch.cat([seen, felt.clamp(-5.0, 5.0)], dim=-1)
         return self.action(self.hidden3(self.hidden2(self.hidden1(h))))

@@ -1,0 +1,1 @@
+"""Figures and tables of studies that train models under conditions."""

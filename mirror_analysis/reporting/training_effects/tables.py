@@ -1,0 +1,204 @@
+"""The numbers of a study of training as tables."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from mirror_analysis.reporting import wording
+from mirror_analysis.reporting.tables import Cell, Group, Notes, Table
+from mirror_analysis.reporting.training_effects.agreement import PANELS
+from mirror_analysis.reporting.training_effects.evidence import (
+    BEST_CONTROL,
+    OTHERS,
+    RECOGNITION,
+    SUCCESS,
+    TrainingEvidence,
+    details,
+)
+from mirror_analysis.results import Role, Score
+
+NAMES = ("conditions", "gains", "tasks", "agreement", "probes")
+"""Every table there can be, by the stem of its files."""
+
+_VIEWS = ("plain", "nuisance")
+_ROLES: dict[Role, str] = {
+    "reference": "Baseline",
+    "pair": "Aligned to the partner",
+    "control": "Controls",
+}
+
+
+def tables(evidence: TrainingEvidence) -> list[Table]:
+    """All tables for which the result has scores."""
+    made = (
+        _conditions(evidence),
+        _gains(evidence),
+        _tasks(evidence),
+        _agreement(evidence),
+        _probes(evidence),
+    )
+    return [table for table in made if table.scores]
+
+
+def _conditions(evidence: TrainingEvidence) -> Table:
+    """Ours, and the published numbers in columns of their own."""
+    notes, groups, scores = Notes(), [], []
+    published = bool(evidence.published)
+    for role, names in _by_role(evidence):
+        rows = []
+        for name in names:
+            found = [
+                evidence.one(name, RECOGNITION),
+                evidence.one(name, RECOGNITION, "nuisance"),
+                evidence.one(name, SUCCESS),
+            ]
+            scores += [s for s in found if s is not None]
+            cells = [Cell(evidence.title(name)), *(_measured(notes, s) for s in found)]
+            if published:
+                theirs = evidence.published.get(name)
+                cells += [
+                    Cell(wording.number(theirs.of(m), 3) if theirs else "")
+                    for m in (RECOGNITION, SUCCESS)
+                ]
+            rows.append(cells)
+        groups.append(Group(role, rows))
+    columns = ["Condition", "Recognition, plain", "Recognition, nuisance", "Closed-loop success"]
+    caption = (
+        "Recognition of the instruction and closed-loop success, shares of episodes, means over"
+        f" {len(evidence.seeds)} training seeds."
+        f" In brackets: {wording.intervals(scores) or 'no intervals'}."
+    )
+    if published:
+        columns += ["Published recognition", "Published success"]
+        caption += f" Published: {evidence.source}; other models and tasks, for comparison only."
+    title = "Recognition and success"
+    return Table("conditions", title, caption, columns, groups, notes.reasons, scores)
+
+
+def _gains(evidence: TrainingEvidence) -> Table:
+    notes, groups, scores = Notes(), [], []
+    for heading, found in _differences(evidence):
+        rows = []
+        for score in found:
+            scores.append(score)
+            against = str(score.parameters.get("against", ""))
+            best = score.parameters.get("best")
+            against = evidence.title(against)
+            rows.append(
+                [
+                    Cell(evidence.title(str(score.parameters.get("comparison", "")))),
+                    Cell(f"{against} ({evidence.title(str(best))})" if best else against),
+                    notes.value(score),
+                    Cell(wording.bracket(score)),
+                    Cell(str(score.n)),
+                ]
+            )
+        groups.append(Group(heading, rows))
+    columns = ["Condition", "Less", "Difference", "Interval", "n"]
+    caption = (
+        "Differences over the same training seeds and the same episodes or situations. Against"
+        f" the {BEST_CONTROL} and {OTHERS}, the interval holds whichever of them is truly the best."
+        f" Interval: {wording.intervals(scores) or 'none in the result'}."
+    )
+    return Table("gains", "Differences", caption, columns, groups, notes.reasons, scores)
+
+
+def _differences(evidence: TrainingEvidence) -> Iterator[tuple[str, list[Score]]]:
+    """Differences over all tasks, by what they are of."""
+    found: dict[str, list[Score]] = {}
+    for s in evidence.result.scores:
+        if s.role == "difference" and s.seed is None and "task" not in s.parameters:
+            words = [wording.measure_axis(s.measure), wording.condition_label(s.condition)]
+            words += [wording.within_label(s.within)] if s.within else []
+            words += [wording.plain(value) for _, value in sorted(details(s), key=str)]
+            found.setdefault(", ".join(words), []).append(s)
+    yield from found.items()
+
+
+def _tasks(evidence: TrainingEvidence) -> Table:
+    notes, scores, groups = Notes(), [], []
+    names = [evidence.baseline, evidence.headline]
+    rows = []
+    for task in evidence.tasks:
+        found = [
+            evidence.one(name, measure, task=task)
+            for measure, name in itertools.product((RECOGNITION, SUCCESS), names)
+        ]
+        scores += [s for s in found if s is not None]
+        rows.append([Cell(task), *(_measured(notes, s, 2) for s in found)])
+    if rows:
+        groups.append(Group("Plain videos", rows))
+    titles = [evidence.title(name) for name in names]
+    columns = ["Task", *(f"{what}, {title}" for what in ("Recognition", "Success")
+                         for title in titles)]  # fmt: skip
+    caption = (
+        "Single tasks, means over training seeds."
+        f" In brackets: {wording.intervals(scores) or 'no intervals'}."
+    )
+    return Table("tasks", "Task by task", caption, columns, groups, notes.reasons, scores)
+
+
+def _agreement(evidence: TrainingEvidence) -> Table:
+    notes, scores, groups = Notes(), [], []
+    for views in _VIEWS:
+        rows = []
+        for name in evidence.conditions:
+            found = [panel.of(evidence, name, views) for panel in PANELS]
+            scores += [s for s in found if s is not None]
+            if any(found):
+                rows.append([Cell(evidence.title(name)), *(_measured(notes, s, 2) for s in found)])
+        if rows:
+            label = wording.condition_label(views)
+            groups.append(Group(label[:1].upper() + label[1:], rows))
+    columns = ["Condition", *(panel.title for panel in PANELS)]
+    caption = (
+        f"Agreement of {evidence.x} and {evidence.y} on test episodes."
+        f" In brackets: {wording.intervals(scores) or 'no intervals'}."
+    )
+    title = "Agreement of the two models"
+    return Table("agreement", title, caption, columns, groups, notes.reasons, scores)
+
+
+def _probes(evidence: TrainingEvidence) -> Table:
+    """What is read off either model: a column per question and model."""
+    notes, scores, groups = Notes(), [], []
+    asked = [s for s in evidence.result.scores if s.measure.startswith("probe_")]
+    # The label inside which episodes trade places under the null belongs to the question.
+    keys = list(
+        dict.fromkeys((s.measure, s.within, details(s)) for s in asked if s.role != "difference")
+    )
+    for views in _VIEWS:
+        rows = []
+        for name in evidence.conditions:
+            found = [
+                evidence.one(name, measure, views, within, **dict(told))
+                for measure, within, told in keys
+            ]
+            scores += [s for s in found if s is not None]
+            if any(found):
+                rows.append([Cell(evidence.title(name)), *(_measured(notes, s, 2) for s in found)])
+        if rows:
+            label = wording.condition_label(views)
+            groups.append(Group(label[:1].upper() + label[1:], rows))
+    told = [dict(d) for _, _, d in keys]
+    columns = ["Condition", *(f"{t.get('probe', '')}, {t.get('model', '')}" for t in told)]
+    caption = (
+        "Linear probes of the declared layers, fitted on episodes that no model was trained on and"
+        " tested on others: share of episodes that are named right, or share of variance."
+        f" In brackets: {wording.intervals(scores) or 'no intervals'}."
+    )
+    return Table("probes", "Linear probes", caption, columns, groups, notes.reasons, scores)
+
+
+def _by_role(evidence: TrainingEvidence) -> Iterator[tuple[str, list[str]]]:
+    for role, heading in _ROLES.items():
+        names = [c.name for c in evidence.conditions.values() if c.role == role]
+        if names:
+            yield heading, names
+
+
+def _measured(notes: Notes, score: Score | None, digits: int = 3) -> Cell:
+    if score is None or score.value is None:
+        return notes.value(score)
+    return Cell(wording.measured(score, digits))

@@ -1,0 +1,1 @@
+"""Studies that train models under conditions and say what each changes."""

@@ -1,0 +1,163 @@
+import pytest
+import torch
+from toys import Scripted
+
+from mirror_analysis.episodes import Nuisance
+from mirror_analysis.episodes.metaworld import ROLLOUTS
+from mirror_analysis.errors import (
+    DefinitionError,
+    DegenerateError,
+    FormatError,
+    StreamError,
+    UnknownNameError,
+)
+from mirror_analysis.models.model import Input
+from mirror_analysis.models.reference.family import ReferenceExecution, ReferenceObservation, save
+from mirror_analysis.models.reference.networks import ExecutionNetwork, ObservationNetwork
+from mirror_analysis.parallel import serial
+from mirror_analysis.playing import PolicySource
+from mirror_analysis.rollout import metaworld as module
+from mirror_analysis.rollout import rollout_outcomes
+from mirror_analysis.rollout.lockstep import End
+
+TASK = "handle-press"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Files of two policies and of a watcher, all untrained."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed, name in enumerate(("policy", "other")):
+        torch.manual_seed(seed)
+        policy = ReferenceExecution(ExecutionNetwork().eval(), name=name, camera="B")
+        save(policy, folder / f"{name}.safetensors", provenance={})
+    watcher = ReferenceObservation(
+        ObservationNetwork(2).eval(), name="watcher", camera="A", instructions=["a", "b"]
+    )
+    save(watcher, folder / "watcher.safetensors", provenance={})
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(module, "processes", lambda workers: serial())
+
+
+def fake(monkeypatch, wins) -> list[module._Job]:
+    """Episodes are won by the rule given; jobs are written down and nothing is simulated."""
+    jobs: list[module._Job] = []
+
+    def run(job: module._Job) -> list[list[list[End]]]:
+        jobs.append(job)
+        return [
+            [[End(wins(p, task, seed), 9 + p) for seed in job.seeds] for task in job.tasks]
+            for p in range(len(job.policies))
+        ]
+
+    monkeypatch.setattr(module, "_run", run)
+    monkeypatch.setattr(module, "processes", lambda workers: serial())
+    return jobs
+
+
+@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("workers", [1, 7])
+def test_outcomes_land_at_their_policy_task_and_seed(checkpoints, monkeypatch, together, workers):
+    def wins(policy, task, seed):
+        return (2 * policy + len(task) + seed) % 3 == 0
+
+    jobs = fake(monkeypatch, wins)
+    tasks, told = ["drawer-open", TASK, "door-open"], []
+    found = rollout_outcomes(
+        [checkpoints["policy"], str(checkpoints["other"])], tasks=tasks, episodes=70, seed=7,
+        together=together, workers=workers, progress=lambda *count: told.append(count),
+    )  # fmt: skip
+    seeds = tuple(ROLLOUTS + 70_000 + i for i in range(70))
+    for p, outcomes in enumerate(found):
+        assert outcomes.policy == ("policy", "other")[p]
+        assert (outcomes.tasks, outcomes.seeds) == (tuple(tasks), seeds)
+        assert outcomes.success == tuple(
+            tuple(wins(p, task, seed) for seed in seeds) for task in tasks
+        )
+        assert outcomes.steps == ((9 + p,) * 70,) * 3
+        assert (outcomes.horizon, outcomes.environment_seed) == (150, 7)
+        assert outcomes.condition == "plain"
+    assert told == [(i + 1, len(jobs)) for i in range(len(jobs))]
+    # Enough of them for every worker, and none so long that nothing is heard of it.
+    assert len(jobs) >= 2 * workers
+    assert max(len(j.seeds) * len(j.tasks) * 2 for j in jobs) <= 60
+    assert str(jobs[0]).startswith(
+        "drawer-open, environment" if together == 1 else f"drawer-open, {TASK}, environment seeds"
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "episodes", "each", "workers", "size"),
+    [(18, 56, 1, 2, 56),  # one simulator per task does all
+     (18, 17, 1, 16, 10),  # more workers than tasks, but a simulator is not made for less than 10
+     (18, 16, 30, 2, 2),  # many policies
+     (3, 100, 6, 2, 10),
+     (1, 3, 1, 2, 3),
+     (18, 400, 1, 2, 60)],
+)  # fmt: skip
+def test_jobs_are_neither_long_nor_short(groups, episodes, each, workers, size):
+    assert module._per_job(groups, episodes, each, workers) == size
+
+
+def test_all_tasks_are_meant_where_none_is_named(checkpoints, monkeypatch):
+    jobs = fake(monkeypatch, lambda policy, task, seed: True)
+    (outcomes,) = rollout_outcomes(checkpoints["policy"], episodes=1)
+    assert outcomes.tasks == tuple(module.TASKS) and outcomes.rate == 1.0
+    assert [job.seeds for job in jobs] == [(ROLLOUTS,)] * len(module.TASKS)
+
+
+@pytest.mark.sim
+def test_an_outcome_depends_on_nothing_beside_it(checkpoints, here, monkeypatch):
+    monkeypatch.setattr(module, "HORIZON", 6)
+    pair = [checkpoints["policy"], checkpoints["other"]]
+    options = {"episodes": 2, "seed": 3, "nuisance": Nuisance()}
+    both = rollout_outcomes(pair, tasks=[TASK, "drawer-open"], **options)
+    (alone,) = rollout_outcomes(pair[1], tasks=["drawer-open"], **options)
+    assert alone.success[0] == both[1].success[1] and alone.steps[0] == both[1].steps[1]
+    assert (alone.horizon, alone.condition) == (6, "nuisance")
+
+
+@pytest.mark.sim
+def test_in_another_process_the_outcome_is_the_same(checkpoints):
+    source = PolicySource(str(checkpoints["policy"]))
+    (((end,),),) = module._run(module._Job((source,), (TASK,), (ROLLOUTS + 30_000,), None, 1))
+    (found,) = rollout_outcomes(source, tasks=[TASK], episodes=1, seed=3, workers=1)
+    assert (found.success, found.steps) == (((end.success,),), ((end.steps,),))
+    assert found.horizon == 150
+
+
+@pytest.mark.sim
+def test_who_remembers_acts_alone_even_where_others_share_a_batch(here, monkeypatch):
+    monkeypatch.setattr(module, "HORIZON", 2)
+    scripted = Scripted(lambda seen: [0.0] * 4, Input("states", 39))  # takes single rows only
+    monkeypatch.setattr(module, "load_policy", lambda source: scripted)
+    (found,) = rollout_outcomes("scripted", tasks=[TASK, "door-open"], episodes=2,
+                                together=2)  # fmt: skip
+    assert found.steps == ((2, 2), (2, 2)) and scripted.resets == 4
+
+
+def test_what_cannot_be_rolled_out_is_refused(checkpoints, here, monkeypatch):
+    policy = checkpoints["policy"]
+    words = r"watcher\.safetensors is an observation model; a rollout needs an execution model, su"
+    with pytest.raises(FormatError, match=words):
+        rollout_outcomes([policy, checkpoints["watcher"]], tasks=[TASK])
+    with pytest.raises(
+        UnknownNameError, match="unknown task 'handle-pres'; did you mean 'handle-pr"
+    ):
+        rollout_outcomes(policy, tasks=["handle-pres"])
+    with pytest.raises(DegenerateError, match="0 episodes per task asked for; needed at least 1"):
+        rollout_outcomes(policy, tasks=[TASK], episodes=0)
+    with pytest.raises(DegenerateError, match="0 simulators together asked for; needed at least 1"):
+        rollout_outcomes(policy, tasks=[TASK], together=0)
+    with pytest.raises(DegenerateError, match="no policies to roll out; needed at least 1"):
+        rollout_outcomes([])
+    with pytest.raises(DefinitionError, match="the policy 'random' acts in Gymnasium only; name"):
+        rollout_outcomes("random")
+    stranger = Scripted(None, Input("states", 17))
+    monkeypatch.setattr(module, "load_policy", lambda source: stranger)
+    with pytest.raises(StreamError, match="states has 39 numbers where states has 17"):
+        rollout_outcomes("stranger")
