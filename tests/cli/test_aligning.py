@@ -18,7 +18,7 @@ from mirror_analysis.results import select
 from mirror_analysis.study import aligning, alignment_parts
 from mirror_analysis.study.aligning import AlignmentReport, align_checkpoints, load_report
 from mirror_analysis.study.alignment_parts import ORDER, AlignmentPlan
-from mirror_analysis.study.comparing import _divided
+from mirror_analysis.study.comparing import divided_episodes
 from mirror_analysis.study.contrasts import PAIR
 
 LAYERS = "penultimate,vision"
@@ -97,7 +97,7 @@ def test_before_and_after_stand_beside_their_controls(done):
 
 def test_numbers_are_those_of_the_maps_that_were_written(done):
     out, report, chosen = done
-    test = Episodes([e for e in _divided(chosen) if e.labels["split"] == "test"])
+    test = Episodes([e for e in divided_episodes(chosen) if e.labels["split"] == "test"])
     x, y = (
         extract(model, test, layers=[layer])[layer].values
         for model, layer in zip(BOTH, ("penultimate", "vision"), strict=True)

@@ -16,7 +16,7 @@ from mirror_analysis.models.reference.family import save
 from mirror_analysis.results import load_result, select
 from mirror_analysis.similarity.cka import linear_cka
 from mirror_analysis.study import comparing, parts
-from mirror_analysis.study.comparing import _divided, compare_checkpoints
+from mirror_analysis.study.comparing import compare_checkpoints, divided_episodes
 from mirror_analysis.study.contrasts import PAIR, contrasts
 
 MODELS = {
@@ -79,7 +79,7 @@ def test_two_files_of_one_stem_keep_their_own_features(of_one_stem):
     _, result = of_one_stem
     chosen = unlabelled(states=5)
     models = MODELS["first/model"], MODELS["second/model"]
-    tested = Episodes([e for e in _divided(chosen) if e.labels["split"] == "test"])
+    tested = Episodes([e for e in divided_episodes(chosen) if e.labels["split"] == "test"])
     score = pair(result, measure="linear_cka")
     assert score.value == pytest.approx(cka(models, ["penultimate"] * 2, tested), abs=1e-5)
     assert score.value < 0.99999
@@ -170,17 +170,17 @@ def words(episodes):
 
 def test_a_split_that_is_there_is_kept():
     chosen = world.episodes()
-    assert _divided(chosen) is chosen
+    assert divided_episodes(chosen) is chosen
 
 
 @pytest.mark.parametrize("word", [None, "fit", "test"])
 def test_without_two_parts_half_of_each_task_is_tested_on(word):
     labels = {} if word is None else {"split": word, "other": 3}
     chosen = Episodes([replace(e, labels=labels) for e in unlabelled(9)])
-    divided = _divided(chosen)
+    divided = divided_episodes(chosen)
     for task in world.TASKS:
         assert sorted(words(divided.where(task=task))) == ["fit"] * 4 + ["test"] * 5
-    assert words(_divided(chosen)) == words(divided)
+    assert words(divided_episodes(chosen)) == words(divided)
     assert [e.id for e in divided] == [e.id for e in chosen]
     assert word is None or all(e.labels["other"] == 3 for e in divided)
 
@@ -206,7 +206,7 @@ def test_without_two_parts_half_of_each_task_is_tested_on(word):
 )  # fmt: skip
 def test_too_few_episodes_are_told_before_any_work(chosen, message):
     with pytest.raises(DegenerateError, match=message):
-        _divided(chosen())
+        divided_episodes(chosen())
 
 
 def test_says_what_is_wrong_and_writes_nothing(files, tmp_path):
