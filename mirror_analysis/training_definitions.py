@@ -166,6 +166,26 @@ class EvaluationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             raise ValueError(f"recall {max(self.recall)} exceeds the gallery of {self.gallery}")
 
 
+class GeneralisationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked of the declared layers away from where probes were fitted.
+
+    Attributes:
+        target: label that is decoded from few episodes, across models and across looks.
+        shots: labelled episodes per class of the few-shot curve, "all" for every one; may be empty.
+        transfer: whether probes fitted on one model are put to the other.
+        held_out: label that is decoded in tasks that no probe was fitted on; it must mean the same
+            in all of them; "" for none.
+        looks: names of variants of the scene in which the test episodes are drawn again; may be
+            empty.
+    """
+
+    target: Text
+    shots: list[Size | Literal["all"]]
+    transfer: bool
+    held_out: str
+    looks: list[Name]
+
+
 class PublishedNumbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was published of a condition; printed beside our numbers and never mixed with them.
 
@@ -197,6 +217,7 @@ class TrainingStudyDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields
         conditions: ways of training that are compared, one of them the baseline.
         alignment: how the linear alignment is fitted again on frozen features.
         evaluation: what is measured.
+        generalisation: what is measured elsewhere; nothing when None.
         published_from: where the published numbers stand, and of what they are.
         published: numbers others reported of the same conditions; may be empty.
         quick: section -> key -> value that replaces the one above in a quick run.
@@ -214,6 +235,7 @@ class TrainingStudyDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields
     conditions: list[TrainingCondition]
     alignment: AlignmentSection
     evaluation: EvaluationSection
+    generalisation: GeneralisationSection | None = None
     published_from: str = ""
     published: list[PublishedNumbers] = []
     quick: dict[str, dict[str, object]] = {}

@@ -56,6 +56,12 @@ def rollout(
     episodes: Annotated[int, typer.Option(min=1, help="Episodes, of each task.")] = 17,
     seed: Annotated[int, typer.Option(min=0, help="Of the environments.")] = 0,
     nuisance: Annotated[bool, typer.Option(help="Disturb the views as the study does.")] = False,
+    variant: Annotated[
+        str, typer.Option(help="Another look of Meta-World, such as camera-side.")
+    ] = "",
+    drop: Annotated[
+        bool, typer.Option(help="Also in plain views: what nuisance or the variant costs.")
+    ] = False,
     horizon: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Most steps of an episode; the environment's own if none."),
@@ -80,7 +86,7 @@ def rollout(
     from mirror_analysis.errors import DefinitionError
     from mirror_analysis.playing import PolicySource
     from mirror_analysis.rollout import rollout as run
-    from mirror_analysis.rollout import rollout_against
+    from mirror_analysis.rollout import rollout_against, rollout_drop
     from mirror_analysis.streams import parse
 
     chosen = loading(settings)
@@ -93,6 +99,34 @@ def rollout(
         include=tuple(map(str, include or ())),
     )
     chosen_tasks = [name.strip() for name in tasks.split(",") if name.strip()]
+    if nuisance and variant:
+        raise DefinitionError(
+            f"--nuisance and --variant {variant} are two conditions; leave one out"
+        )
+    appearance = Nuisance() if nuisance else variant or None
+    if (against or drop) and (camera or horizon is not None):
+        raise DefinitionError(
+            "--camera and --horizon belong to Gymnasium, --against and --drop to Meta-World; leave"
+            " out the former"
+        )
+    if drop:
+        if env or against or appearance is None:
+            raise DefinitionError(
+                "--drop compares one policy in Meta-World with and without --variant NAME or"
+                " --nuisance; give one of these, and neither --env nor --against"
+            )
+        with progress() as report:
+            scores = rollout_drop(
+                policy,
+                appearance,
+                tasks=chosen_tasks,
+                episodes=episodes,
+                seed=seed,
+                workers=workers,
+                progress=lambda done, total: report("rolling out, by part", done, total),
+            )
+        emit(scores, as_json=json, text=_dropped(scores))
+        return
     if against:
         if env:
             raise DefinitionError("--against compares in Meta-World; leave --env out")
@@ -103,7 +137,7 @@ def rollout(
                 tasks=chosen_tasks,
                 episodes=episodes,
                 seed=seed,
-                nuisance=Nuisance() if nuisance else None,
+                appearance=appearance,
                 workers=workers,
                 progress=lambda done, total: report("rolling out, by part", done, total),
             )
@@ -117,13 +151,24 @@ def rollout(
             tasks=chosen_tasks,
             episodes=episodes,
             seed=seed,
-            nuisance=Nuisance() if nuisance else None,
+            appearance=appearance,
             horizon=horizon,
             camera=camera or None,
             workers=workers,
             progress=lambda done, total: report("rolling out, by part", done, total),
         )
     emit(scores, as_json=json, text=_rates(scores, "success") if not env else _measured(scores))
+
+
+def _dropped(scores: list[Score]) -> str:
+    """Success per task in both conditions, and what is lost between them."""
+    *rates, difference = scores
+    half = len(rates) // 2
+    rows: list[dict[str, object]] = [
+        {"task": s.y, s.condition: s.value, t.condition: t.value, "episodes": s.n}
+        for s, t in zip(rates[:half], rates[half:], strict=True)
+    ]
+    return f"{table(rows, list(rows[0]))}\n\n{difference.summary}"
 
 
 def _measured(scores: list[Score]) -> str:

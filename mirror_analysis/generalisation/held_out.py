@@ -269,10 +269,10 @@ def _need_shared(joined: _Joined, fold: Fold, config: HeldOutConfig) -> Fold:
         return fold
     unknown = np.setdiff1d(joined.labels[fold.test], joined.labels[fold.fit])
     if len(unknown):
-        by = joined.by
+        by, first = joined.by, fold.test[joined.labels[fold.test] == unknown[0]][0]
         raise DegenerateError(
-            f"'{joined.target}' is {unknown[0]} in {by} {joined.groups[fold.test][0]} and others"
-            f" held out, but never in those fitted on; choose a target that is defined across"
-            f" every {by}, or hold out fewer"
+            f"'{joined.target}' is {unknown[0]} in {by} {joined.groups[first]}, which is held out,"
+            f" but never in those fitted on; choose a target that is defined across every {by},"
+            " hold out fewer, or leave those episodes out"
         )
     return fold

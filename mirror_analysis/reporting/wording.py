@@ -18,6 +18,8 @@ _MEASURES = {
     "distance_correlation": "Distance correlation",
     "donsker_varadhan": "Donsker–Varadhan",
     "execution_loss": "Execution loss",
+    "few_shot_accuracy": "Few-shot accuracy",
+    "few_shot_balanced_accuracy": "Few-shot balanced accuracy",
     "gaussian_mi": "Gaussian MI",
     "infonce": "InfoNCE",
     "instruction_accuracy": "Recognition accuracy",

@@ -10,6 +10,7 @@ _PUBLIC = {
     "paired_success": "paired",
     "rollout": "summary",
     "rollout_against": "summary",
+    "rollout_drop": "summary",
     "rollout_outcomes": "metaworld",
     "save_outcomes": "outcomes",
     "success_estimate": "paired",

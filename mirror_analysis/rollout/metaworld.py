@@ -9,13 +9,18 @@ from math import ceil
 from pathlib import Path
 
 from mirror_analysis.episodes.metaworld import ROLLOUTS, TASKS
-from mirror_analysis.episodes.nuisance import Nuisance
 from mirror_analysis.episodes.simulator import Simulator
-from mirror_analysis.errors import DefinitionError, DegenerateError, UnknownNameError
+from mirror_analysis.errors import (
+    DefinitionError,
+    DegenerateError,
+    StreamError,
+    UnknownNameError,
+)
 from mirror_analysis.models.model import ExecutionModel
 from mirror_analysis.parallel import processes
 from mirror_analysis.playing import RANDOM, PolicySource, policy_source
 from mirror_analysis.provenance import available_threads
+from mirror_analysis.rollout.appearance import PLAIN_CONDITION, Appearance, Look, look_of
 from mirror_analysis.rollout.lockstep import End, cameras, remembers, roll, wires
 from mirror_analysis.rollout.outcomes import Outcomes
 
@@ -33,7 +38,7 @@ def rollout_outcomes(
     tasks: Sequence[str] = (),
     episodes: int = 17,
     seed: int = 0,
-    nuisance: Nuisance | None = None,
+    appearance: Appearance | None = None,
     together: int = 1,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -48,8 +53,9 @@ def rollout_outcomes(
         tasks: names of tasks; empty for all.
         episodes: per task.
         seed: environment seeds are 2^31 + seed * 10 000 + episode, as in `rollout`.
-        nuisance: changes of appearance, drawn once per episode, the same for every policy that
-            sees from the same camera; None for plain pictures.
+        appearance: the name of a variant such as "camera-side", a `Variant`, or a `Nuisance`,
+            which is drawn once per episode, the same for every policy that sees from the same
+            camera; None for plain pictures. What happens in an episode is the same under all.
         together: simulators for which one forward pass decides, for policies that do not
             remember. A batch differs from single rows in the last bits, which now and then turns
             an outcome, so what is compared should share this number.
@@ -58,13 +64,14 @@ def rollout_outcomes(
 
     Returns:
         One `Outcomes` per policy, in their order, over the same tasks and environment seeds. An
-        outcome depends on the policy, the task, the environment seed, the nuisance and
+        outcome depends on the policy, the task, the environment seed, the appearance and
         `together` alone: neither on the other policies and episodes nor on the workers.
 
     Raises:
         FormatError: if a checkpoint does not act.
-        StreamError: if a policy reads what Meta-World has not.
-        UnknownNameError: if a task is not known.
+        StreamError: if a policy reads what Meta-World has not, or no camera, though an
+            appearance is given.
+        UnknownNameError: if a task or variant is not known.
         DegenerateError: if there is no policy, or fewer than one episode or simulator at a time
             is asked for.
         DefinitionError: if a policy is "random".
@@ -81,11 +88,17 @@ def rollout_outcomes(
     given = [policies] if isinstance(policies, (str, Path, PolicySource)) else list(policies)
     if not given:
         raise DegenerateError("no policies to roll out; needed at least 1")
+    look = look_of(appearance)
     sources = tuple(policy_source(policy) for policy in given)
     names = []
     for source in sources:
         model = load_policy(source)
-        wires(model, dict(source.streams))
+        streams = wires(model, dict(source.streams))
+        if look.condition != PLAIN_CONDITION and not cameras(streams):
+            raise StreamError(
+                f"{model.name} reads no camera, so {look.condition} changes nothing of what it"
+                " does; roll it out in plain pictures"
+            )
         names.append(model.name)
     for task in tasks:
         if task not in TASKS:
@@ -96,7 +109,7 @@ def rollout_outcomes(
     groups = [chosen[start : start + together] for start in range(0, len(chosen), together)]
     size = _per_job(len(groups), episodes, len(sources) * together, workers)
     parts = [seeds[start : start + size] for start in range(0, episodes, size)]
-    jobs = [_Job(sources, group, part, nuisance, together) for group in groups for part in parts]
+    jobs = [_Job(sources, group, part, look, together) for group in groups for part in parts]
     found = iter(processes(workers).map(_run, jobs, progress))
     ends: list[list[list[End]]] = [[] for _ in sources]  # [policy][task][episode]
     for group in groups:
@@ -113,7 +126,7 @@ def rollout_outcomes(
             tuple(tuple(end.steps for end in row) for row in rows),
             HORIZON,
             seed,
-            "plain" if nuisance is None else "nuisance",
+            look.condition,
         )
         for name, rows in zip(names, ends, strict=True)
     ]
@@ -124,7 +137,7 @@ class _Job:
     policies: tuple[PolicySource, ...]
     tasks: tuple[str, ...]
     seeds: tuple[int, ...]
-    nuisance: Nuisance | None
+    look: Look
     together: int
 
     def __repr__(self) -> str:
@@ -154,10 +167,13 @@ def _run(job: _Job) -> list[list[list[End]]]:
     ]
     views = tuple(sorted({view for streams in read for view in cameras(streams)}))
     with ExitStack() as stack:
-        simulators = [stack.enter_context(Simulator(task, cameras=views)) for task in job.tasks]
+        simulators = [
+            stack.enter_context(Simulator(task, cameras=views, variant=job.look.variant))
+            for task in job.tasks
+        ]
         return [
             roll(
-                model, simulators, job.seeds, streams=streams, nuisance=job.nuisance,
+                model, simulators, job.seeds, streams=streams, nuisance=job.look.nuisance,
                 horizon=HORIZON, rows=1 if remembers(model) else job.together,
             )
             for model, streams in zip(models, read, strict=True)

@@ -20,7 +20,8 @@ class Outcomes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         steps: [task][episode] environment steps taken: up to success, or all of the horizon.
         horizon: steps an episode may take.
         environment_seed: what the environment seeds were made from.
-        condition: "plain", or "nuisance" where appearance was disturbed.
+        condition: "plain", or what the pictures were like: "nuisance", or a variant such as
+            "camera-side".
 
     Raises:
         ShapeError: if there is not one success and one number of steps for every episode.

@@ -101,12 +101,15 @@ def paired_success(
     only_a, only_b = int((won[0] & ~won[1]).sum()), int((won[1] & ~won[0]).sum())
     differing, episodes = only_a + only_b, won[0][0].size
     first, second = one[0], other[0]
-    same_condition = first.condition == second.condition
+    conditions = list(dict.fromkeys((first.condition, second.condition)))
+    both = [outcomes.policy for outcomes in (first, second)]
+    if both[0] == both[1] and len(conditions) == 2:
+        both = [f"{name} ({word})" for name, word in zip(both, conditions, strict=True)]
     return Score(
         "success_rate_difference",
         difference.mean,
-        x=x or first.policy,
-        y=y or second.policy,
+        x=x or both[0],
+        y=y or both[1],
         n=episodes,
         interval=_interval(difference) if differing else None,
         null=_null(differing, episodes) if len(one) == 1 else None,
@@ -119,7 +122,7 @@ def paired_success(
             "only_x": only_a,
             "only_y": only_b,
         },
-        condition=first.condition if same_condition else f"{first.condition}, {second.condition}",
+        condition=", ".join(conditions),
         role="difference",
         note="" if differing else "no two episodes ended differently",
     )
@@ -147,7 +150,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def _null(differing: int, episodes: int) -> Null:
-    return Null(0.0, differing**0.5 / episodes, 0, "the two policies within each episode")
+    return Null(0.0, differing**0.5 / episodes, 0, "the two outcomes of each episode")
 
 
 def _interval(difference: Estimate) -> Interval:

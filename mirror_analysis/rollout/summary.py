@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mirror_analysis.episodes.nuisance import Nuisance
 from mirror_analysis.errors import DefinitionError, DegenerateError
 from mirror_analysis.inference.proportion import wilson
 from mirror_analysis.playing import PolicySource, policy_source
 from mirror_analysis.results import Score
+from mirror_analysis.rollout.appearance import Appearance, Look, look_of
 from mirror_analysis.rollout.metaworld import rollout_outcomes
 from mirror_analysis.rollout.outcomes import Outcomes
 from mirror_analysis.rollout.paired import paired_success
@@ -25,7 +25,7 @@ def rollout(
     tasks: Sequence[str] = (),
     episodes: int = 17,
     seed: int = 0,
-    nuisance: Nuisance | None = None,
+    appearance: Appearance | None = None,
     camera: str | None = None,
     size: int = 128,
     horizon: int | None = None,
@@ -43,8 +43,8 @@ def rollout(
         episodes: per task, or in the environment.
         seed: environment seeds are 2^31 + seed * 10 000 + episode: the same for every policy, so
             that two policies meet the same situations, and none that a collection uses.
-        nuisance: changes of appearance in Meta-World, drawn once per episode; None for plain
-            pictures.
+        appearance: of Meta-World, as of `rollout_outcomes`: the name of a variant such as
+            "camera-side", a `Variant`, or a `Nuisance`; None for plain pictures.
         camera: for a policy that sees a Gymnasium environment, from where.
         size: of its pictures in pixels.
         horizon: most steps in Gymnasium; the environment's own limit when None.
@@ -59,10 +59,11 @@ def rollout(
 
     Raises:
         FormatError: if the checkpoint does not act.
-        UnknownNameError: if a task or environment is not known.
+        UnknownNameError: if a task, variant or environment is not known.
         DegenerateError: if fewer than one episode is asked for.
         DefinitionError: if settings of Meta-World are given for Gymnasium, or the reverse.
-        StreamError: if the environment lacks what the policy reads.
+        StreamError: if the environment lacks what the policy reads, or the policy reads no
+            camera, though an appearance is given.
 
     Example:
         >>> rollout("tqc_HalfCheetah-v3.zip", env="HalfCheetah-v5", episodes=10)[0].value
@@ -72,9 +73,9 @@ def rollout(
         raise DegenerateError(f"{episodes} episodes per task asked for; needed at least 1")
     source = policy_source(checkpoint, include=tuple(str(folder) for folder in include))
     if env is not None:
-        if tasks or nuisance is not None:
+        if tasks or appearance is not None:
             raise DefinitionError(
-                f"tasks and nuisance belong to Meta-World, not to {env}; leave them out"
+                f"tasks, nuisance and variants belong to Meta-World, not to {env}; leave them out"
             )
         return mean_return(
             source, env, episodes=episodes, seed=seed, camera=camera, size=size, horizon=horizon,
@@ -83,7 +84,7 @@ def rollout(
     if camera is not None or horizon is not None:
         raise DefinitionError("camera and horizon belong to Gymnasium; name its environment as env")
     (outcomes,) = rollout_outcomes(
-        source, tasks=tasks, episodes=episodes, seed=seed, nuisance=nuisance, workers=workers,
+        source, tasks=tasks, episodes=episodes, seed=seed, appearance=appearance, workers=workers,
         progress=progress,
     )  # fmt: skip
     return success_rates(outcomes)
@@ -96,7 +97,7 @@ def rollout_against(
     tasks: Sequence[str] = (),
     episodes: int = 17,
     seed: int = 0,
-    nuisance: Nuisance | None = None,
+    appearance: Appearance | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Score]:
@@ -108,7 +109,7 @@ def rollout_against(
         tasks: names of tasks; empty for all.
         episodes: per task, at least 2.
         seed: as in `rollout`.
-        nuisance: changes of appearance, drawn once per episode; None for plain pictures.
+        appearance: as in `rollout`, the same for all; None for plain pictures.
         workers: processes; None for as many as there are cores.
         progress: called with (parts done, parts in all).
 
@@ -126,14 +127,71 @@ def rollout_against(
     """
     if not others:
         raise DegenerateError("no policy to compare with; needed at least 1")
-    if episodes < 2:
-        raise DegenerateError(f"{episodes} episodes per task to compare in; needed at least 2")
+    _require_two(episodes)
     first, *rest = rollout_outcomes(
-        [policy, *others], tasks=tasks, episodes=episodes, seed=seed, nuisance=nuisance,
+        [policy, *others], tasks=tasks, episodes=episodes, seed=seed, appearance=appearance,
         workers=workers, progress=progress,
     )  # fmt: skip
     rates = [score for outcomes in (first, *rest) for score in success_rates(outcomes)]
     return rates + [paired_success(first, other) for other in rest]
+
+
+def rollout_drop(
+    policy: str | Path | PolicySource,
+    appearance: Appearance,
+    *,
+    tasks: Sequence[str] = (),
+    episodes: int = 17,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Score]:
+    """Lets a policy act in the same episodes of Meta-World in plain pictures and in others.
+
+    Args:
+        policy: an execution model, by catalogue name, file or as a `PolicySource`.
+        appearance: as in `rollout`.
+        tasks: names of tasks; empty for all.
+        episodes: per task, at least 2.
+        seed: as in `rollout`.
+        workers: processes; None for as many as there are cores.
+        progress: called with (parts done, parts in all).
+
+    Returns:
+        "success_rate" in plain pictures, then in the others, both as of `success_rates`; then
+        "success_rate_difference", plain minus others, as of `paired_success`: how much is lost.
+
+    Raises:
+        DefinitionError: if the appearance is the plain one.
+        DegenerateError: if fewer than 2 episodes are asked for.
+        MirrorError: as `rollout_outcomes` does.
+
+    Example:
+        >>> tasks = ["drawer-open", "handle-press", "door-open"]
+        >>> rollout_drop("reference-execution-s0", "camera-side", tasks=tasks, seed=1)[-1].value
+        0.7254901960784313
+    """
+    if look_of(appearance) == Look():
+        raise DefinitionError("nothing to lose in plain pictures; name a variant or give nuisance")
+    _require_two(episodes)
+    at, length = 0, 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal length
+        length = total
+        if progress is not None:
+            progress(at + done, 2 * total)
+
+    found = []
+    for shown in (appearance, None):  # in this order what cannot be is found out at once
+        (outcomes,) = rollout_outcomes(
+            policy, tasks=tasks, episodes=episodes, seed=seed, appearance=shown, workers=workers,
+            progress=told,
+        )  # fmt: skip
+        found.append(outcomes)
+        at = length
+    other, plain = found
+    return [*success_rates(plain), *success_rates(other), paired_success(plain, other)]
 
 
 def success_rates(outcomes: Outcomes) -> list[Score]:
@@ -154,6 +212,11 @@ def success_rates(outcomes: Outcomes) -> list[Score]:
         _success_rate(outcomes, task, row) for task, row in zip(outcomes.tasks, won, strict=True)
     ]
     return [*scores, _success_rate(outcomes, "all tasks", won)]
+
+
+def _require_two(episodes: int) -> None:
+    if episodes < 2:
+        raise DegenerateError(f"{episodes} episodes per task to compare in; needed at least 2")
 
 
 def _success_rate(

@@ -123,7 +123,10 @@ def _source() -> str:
     package = Path(__file__).resolve().parent.parent
     files = [
         file
-        for folder in ("alignment", "inference", "similarity", "information", "models")
+        for folder in (
+            *("alignment", "generalisation", "inference", "information", "models", "probing"),
+            "similarity",
+        )
         for file in sorted((package / folder).glob("*.py"))
     ]
     files += [package / name for name in ("controls.py", "extraction.py", "features.py")]

@@ -11,6 +11,7 @@ from toys import toys
 from mirror_analysis.episodes import load_episodes, write_lerobot
 from mirror_analysis.models import families
 from mirror_analysis.parallel import serial
+from mirror_analysis.rollout.lockstep import End
 from mirror_analysis.testing import made_up
 
 
@@ -85,6 +86,56 @@ def test_a_policy_acts_in_gymnasium(mirror, agent, tmp_path, monkeypatch):
         mirror("extract", agent, "--episodes", out, "--store", store, "--limit", 2, "--json").out
     )
     assert [row["rows"] for row in rows] == [2, 2, 2]
+
+
+def test_a_policy_acts_under_another_look(mirror, place, agent, monkeypatch):
+    def run(job):
+        lost = {"plain": 0, "camera-side": 2, "nuisance": 1}[job.look.condition]
+        return [
+            [[End(seed % 4 >= lost + p, 9) for seed in job.seeds] for _ in job.tasks]
+            for p in range(len(job.policies))
+        ]
+
+    monkeypatch.setattr("mirror_analysis.rollout.metaworld._run", run)
+    monkeypatch.setattr("mirror_analysis.rollout.metaworld.processes", lambda workers: serial())
+    actor = place / "actor.safetensors"
+    words = ["rollout", actor, "--tasks", "drawer-open,door-open", "--episodes", 8]
+    variant = ["--variant", "camera-side"]
+    scores = json.loads(mirror(*words, *variant, "--json").out)
+    assert [(s["value"], s["condition"]) for s in scores] == [(0.5, "camera-side")] * 3
+    scores = json.loads(mirror(*words, "--nuisance", "--json").out)
+    assert [(s["value"], s["condition"]) for s in scores] == [(0.75, "nuisance")] * 3
+    scores = json.loads(mirror(*words, *variant, "--against", actor, "--json").out)
+    assert [s["value"] for s in scores] == [0.5] * 3 + [0.25] * 3 + [0.25]
+    assert {s["condition"] for s in scores} == {"camera-side"}
+    head, *rows, gap, last = mirror(*words, *variant, "--drop").out.splitlines()
+    assert head.split() == ["task", "plain", "camera-side", "episodes"] and not gap
+    assert [row.split()[-3:] for row in rows] == [["1.000", "0.500", "8"]] * 2 + [
+        ["1.000", "0.500", "16"]
+    ]
+    assert last.startswith("actor (plain) x actor (camera-side): 0.500 [")
+    assert "nuisance" in mirror(*words, "--nuisance", "--drop").out
+
+    both = mirror(*words, *variant, "--nuisance").fault
+    assert both == "--nuisance and --variant camera-side are two conditions; leave one out"
+    needs = "--drop compares one policy in Meta-World with and without --variant NAME or --nuis"
+    assert mirror(*words, "--drop").fault.startswith(needs)
+    assert mirror(*words, "--drop", *variant, "--against", actor).fault.startswith(needs)
+    assert mirror(*words, "--drop", *variant, "--env", "ToyPlain-v0").fault.startswith(needs)
+    for compared in (["--against", actor], ["--drop", *variant]):
+        for other in (["--horizon", 5], ["--camera", "track"]):
+            assert mirror(*words, *compared, *other).fault == (
+                "--camera and --horizon belong to Gymnasium, --against and --drop to Meta-World;"
+                " leave out the former"
+            )
+    with_env = mirror(*words, "--against", actor, "--env", "ToyPlain-v0").fault
+    assert with_env == "--against compares in Meta-World; leave --env out"
+    unknown = mirror(*words, "--variant", "camera-sid").fault
+    assert unknown.startswith("unknown variant 'camera-sid'; did you mean 'camera-side'?")
+    assert (
+        "variants belong to Meta-World, not to ToyPlain-v0"
+        in mirror("rollout", agent, "--env", "ToyPlain-v0", *variant).fault
+    )
 
 
 def test_streams_are_mapped_by_the_words_of_the_error(mirror, agent, tmp_path):

@@ -207,7 +207,7 @@ def test_targets_that_mean_nothing_across_groups_are_refused(world):
         parts, "instruction",
         lambda i: np.char.add(i.label("task").astype(str), i.label("side").astype(str)),
     )  # fmt: skip
-    with pytest.raises(DegenerateError, match=r"'instruction' is task\d\w+ in task task\d and"):
+    with pytest.raises(DegenerateError, match=r"'instruction' is (task\d)\w+ in task \1, which"):
         held_out_groups([words], "instruction", by="task", config=CONFIG)
 
 

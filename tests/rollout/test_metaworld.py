@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from toys import Scripted
 
-from mirror_analysis.episodes import Nuisance
+from mirror_analysis.episodes import Nuisance, Simulator
 from mirror_analysis.episodes.metaworld import ROLLOUTS
+from mirror_analysis.episodes.variants import VARIANTS
 from mirror_analysis.errors import (
     DefinitionError,
     DegenerateError,
@@ -18,6 +20,7 @@ from mirror_analysis.parallel import serial
 from mirror_analysis.playing import PolicySource
 from mirror_analysis.rollout import metaworld as module
 from mirror_analysis.rollout import rollout_outcomes
+from mirror_analysis.rollout.appearance import Look
 from mirror_analysis.rollout.lockstep import End
 
 TASK = "handle-press"
@@ -110,21 +113,64 @@ def test_all_tasks_are_meant_where_none_is_named(checkpoints, monkeypatch):
     assert [job.seeds for job in jobs] == [(ROLLOUTS,)] * len(module.TASKS)
 
 
-@pytest.mark.sim
-def test_an_outcome_depends_on_nothing_beside_it(checkpoints, here, monkeypatch):
-    monkeypatch.setattr(module, "HORIZON", 6)
+@pytest.mark.parametrize(
+    ("appearance", "condition"),
+    [(None, "plain"), (Nuisance(seed=3), "nuisance"), ("table-dark", "table-dark")],
+    ids=["plain", "nuisance", "variant"],
+)
+def test_an_appearance_reaches_every_job_and_is_told(
+    checkpoints, monkeypatch, appearance, condition
+):
+    jobs = fake(monkeypatch, lambda policy, task, seed: True)
     pair = [checkpoints["policy"], checkpoints["other"]]
-    options = {"episodes": 2, "seed": 3, "nuisance": Nuisance()}
-    both = rollout_outcomes(pair, tasks=[TASK, "drawer-open"], **options)
-    (alone,) = rollout_outcomes(pair[1], tasks=["drawer-open"], **options)
-    assert alone.success[0] == both[1].success[1] and alone.steps[0] == both[1].steps[1]
-    assert (alone.horizon, alone.condition) == (6, "nuisance")
+    found = rollout_outcomes(
+        pair, tasks=[TASK, "door-open"], episodes=12, workers=9, appearance=appearance
+    )
+    variant = VARIANTS["table-dark"] if condition == "table-dark" else None
+    nuisance = appearance if condition == "nuisance" else None
+    assert [job.look for job in jobs] == [Look(condition, nuisance, variant)] * len(jobs)
+    assert len(jobs) > 2 and [o.condition for o in found] == [condition] * 2
+    assert found[0].seeds == tuple(range(ROLLOUTS, ROLLOUTS + 12))
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    "appearance", [None, Nuisance(), "table-green"], ids=["plain", "nuisance", "variant"]
+)
+def test_an_outcome_depends_on_nothing_beside_it(here, appearance):
+    pair = ["reference-execution-s1", "reference-execution-s0"]
+    both = rollout_outcomes(pair, tasks=["drawer-open", TASK], episodes=2, appearance=appearance)
+    (alone,) = rollout_outcomes(pair[1], tasks=[TASK], episodes=1, appearance=appearance)
+    assert alone.success[0] == both[1].success[1][:1] and alone.steps[0] == both[1].steps[1][:1]
+    assert both[0].steps != both[1].steps  # two policies that can be told apart
+    assert 5 < alone.steps[0][0] < 150
+
+
+@pytest.mark.sim
+def test_under_a_variant_the_same_episode_is_drawn_otherwise(here, monkeypatch):
+    monkeypatch.setattr(module, "HORIZON", 3)
+    seen = {}
+    for name in (None, "embodiment-blue", "camera-side"):
+        scripted = Scripted(lambda _: [0.0, 0.0, -1.0, 0.0], Input("camera:A"), Input("states", 39))
+        monkeypatch.setattr(module, "load_policy", lambda source, made=scripted: made)
+        (found,) = rollout_outcomes("scripted", tasks=[TASK], episodes=1, appearance=name)
+        seen[name] = scripted.seen
+        assert (found.condition, len(scripted.seen)) == (name or "plain", 3)
+        with Simulator(TASK, cameras=("A",), variant=VARIANTS.get(name)) as simulator:
+            simulator.reset(ROLLOUTS)
+            for moment in scripted.seen:
+                assert np.array_equal(moment["camera:A"], simulator.render("A"))
+                simulator.step([0.0, 0.0, -1.0, 0.0])
+    for name in ("embodiment-blue", "camera-side"):
+        for plain, other in zip(seen[None], seen[name], strict=True):
+            assert np.array_equal(plain["states"], other["states"])
+            assert not np.array_equal(plain["camera:A"], other["camera:A"])
 
 
 @pytest.mark.sim
 def test_in_another_process_the_outcome_is_the_same(checkpoints):
     source = PolicySource(str(checkpoints["policy"]))
-    (((end,),),) = module._run(module._Job((source,), (TASK,), (ROLLOUTS + 30_000,), None, 1))
+    (((end,),),) = module._run(module._Job((source,), (TASK,), (ROLLOUTS + 30_000,), Look(), 1))
     (found,) = rollout_outcomes(source, tasks=[TASK], episodes=1, seed=3, workers=1)
     assert (found.success, found.steps) == (((end.success,),), ((end.steps,),))
     assert found.horizon == 150
@@ -157,6 +203,14 @@ def test_what_cannot_be_rolled_out_is_refused(checkpoints, here, monkeypatch):
         rollout_outcomes([])
     with pytest.raises(DefinitionError, match="the policy 'random' acts in Gymnasium only; name"):
         rollout_outcomes("random")
+    with pytest.raises(UnknownNameError, match="unknown variant 'camera-sid'; did you mean 'camer"):
+        rollout_outcomes(policy, tasks=[TASK], appearance="camera-sid")
+    blind = Scripted(None, Input("states", 39))
+    monkeypatch.setattr(module, "load_policy", lambda source: blind)
+    for appearance, word in (("light-dim", "light-dim"), (Nuisance(), "nuisance")):
+        words = f"scripted reads no camera, so {word} changes nothing of what it does; roll it ou"
+        with pytest.raises(StreamError, match=words):
+            rollout_outcomes("blind", appearance=appearance)
     stranger = Scripted(None, Input("states", 17))
     monkeypatch.setattr(module, "load_policy", lambda source: stranger)
     with pytest.raises(StreamError, match="states has 39 numbers where states has 17"):

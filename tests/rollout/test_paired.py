@@ -175,6 +175,11 @@ def test_conditions_are_named_where_they_differ():
     other = outcomes(drawn(0.5, 1), policy="b", condition="nuisance")
     assert paired_success(a, other).condition == "plain, nuisance"
     assert paired_success(a, a).condition == "plain"
+    assert (paired_success(a, other).x, paired_success(a, other).y) == ("a", "b")
+    away = outcomes(drawn(0.5, 1), condition="camera-side")
+    score = paired_success(a, away)
+    assert (score.x, score.y) == ("a (plain)", "a (camera-side)")
+    assert paired_success(a, away, x="here", y="there").y == "there"
 
 
 def test_too_little_to_compare_is_refused():

@@ -6,6 +6,7 @@ from toys import toys
 
 from mirror_analysis.episodes import Nuisance
 from mirror_analysis.episodes.metaworld import ROLLOUTS
+from mirror_analysis.episodes.variants import Variant
 from mirror_analysis.errors import (
     DefinitionError,
     DegenerateError,
@@ -22,6 +23,7 @@ from mirror_analysis.rollout import (
     returns,
     rollout,
     rollout_against,
+    rollout_drop,
     rollout_outcomes,
     success_rates,
 )
@@ -51,7 +53,7 @@ def test_scores_are_per_task_then_over_all_and_the_same_for_a_seed(checkpoints, 
     monkeypatch.setattr(metaworld, "HORIZON", 4)
     monkeypatch.setattr(metaworld, "processes", lambda workers: serial())
     told = []
-    options = {"tasks": [TASK, "drawer-open"], "episodes": 2, "seed": 2, "nuisance": Nuisance()}
+    options = {"tasks": [TASK, "drawer-open"], "episodes": 2, "seed": 2, "appearance": Nuisance()}
     scores = rollout(checkpoints["policy"], **options, progress=lambda *count: told.append(count))
     assert told == [(1, 2), (2, 2)]
     assert [(s.x, s.y, s.n) for s in scores] == [
@@ -92,16 +94,73 @@ def test_a_policy_is_compared_with_others_in_the_same_episodes(checkpoints, monk
 
     monkeypatch.setattr(metaworld, "_run", run)
     monkeypatch.setattr(metaworld, "processes", lambda workers: serial())
-    policy, options = checkpoints["policy"], {"tasks": [TASK, "door-open"], "episodes": 8}
+    policy, options = (
+        checkpoints["policy"],
+        {"tasks": [TASK, "door-open"], "episodes": 8, "seed": 5},
+    )
     *rates, half, none = rollout_against(policy, [policy, policy], **options)
     assert [s.value for s in rates] == [1.0] * 3 + [0.5] * 3 + [0.0] * 3
     assert [s.y for s in rates] == [TASK, "door-open", "all tasks"] * 3
     assert (half.value, none.value, half.n) == (0.5, 1.0, 16)
+    assert {s.parameters["environment_seed"] for s in (*rates, half, none)} == {5}
     assert half.p_value == pytest.approx(2 / 2**8) and none.p_value == pytest.approx(2 / 2**16)
     with pytest.raises(DegenerateError, match="no policy to compare with; needed at least 1"):
         rollout_against(policy, [], **options)
     with pytest.raises(DegenerateError, match="1 episodes per task to compare in; needed at lea"):
         rollout_against(policy, [policy], tasks=[TASK], episodes=1)
+
+
+def test_what_an_appearance_costs_is_told_on_the_same_episodes(checkpoints, monkeypatch):
+    looks, told = [], []
+
+    def run(job):
+        looks.append(job.look.condition)
+        plain = job.look.condition == "plain"
+        return [
+            [
+                [metaworld.End(task == TASK or plain or seed % 4 == 0, 9) for seed in job.seeds]
+                for task in job.tasks
+            ]
+        ]
+
+    monkeypatch.setattr(metaworld, "_run", run)
+    monkeypatch.setattr(metaworld, "processes", lambda workers: serial())
+    policy, options = (
+        checkpoints["policy"],
+        {"tasks": [TASK, "door-open"], "episodes": 8, "seed": 5},
+    )
+    *rates, drop = rollout_drop(
+        policy, "table-dark", **options, progress=lambda *count: told.append(count)
+    )
+    assert [(s.condition, s.y, s.value) for s in rates] == [
+        ("plain", TASK, 1.0), ("plain", "door-open", 1.0), ("plain", "all tasks", 1.0),
+        ("table-dark", TASK, 1.0), ("table-dark", "door-open", 0.25),
+        ("table-dark", "all tasks", 0.625),
+    ]  # fmt: skip
+    assert (drop.value, drop.n, drop.condition) == (0.375, 16, "plain, table-dark")
+    assert (drop.x, drop.y) == ("policy (plain)", "policy (table-dark)")
+    assert (drop.parameters["only_x"], drop.parameters["only_y"]) == (6, 0)
+    assert {s.parameters["environment_seed"] for s in (*rates, drop)} == {5}
+    assert told == [(i + 1, 4) for i in range(4)]
+    assert looks == ["table-dark"] * 2 + ["plain"] * 2
+    assert rollout_drop(policy, Nuisance(), **options)[-1].condition == "plain, nuisance"
+    with pytest.raises(DefinitionError, match="nothing to lose in plain pictures; name a variant"):
+        rollout_drop(policy, Variant(), **options)
+    with pytest.raises(DegenerateError, match="1 episodes per task to compare in; needed at lea"):
+        rollout_drop(policy, "table-dark", tasks=[TASK], episodes=1)
+
+
+def test_policies_are_compared_under_a_variant(checkpoints, monkeypatch):
+    def run(job):
+        assert job.look.condition == "camera-side"
+        return [[[metaworld.End(p == 0, 9) for _ in job.seeds]] for p in range(2)]
+
+    monkeypatch.setattr(metaworld, "_run", run)
+    monkeypatch.setattr(metaworld, "processes", lambda workers: serial())
+    policy = checkpoints["policy"]
+    scores = rollout_against(policy, [policy], tasks=[TASK], episodes=4, appearance="camera-side")
+    assert [s.value for s in scores] == [1.0, 1.0, 0.0, 0.0, 1.0]
+    assert {s.condition for s in scores} == {"camera-side"} and scores[-1].x == "policy"
 
 
 # -- Gymnasium --------------------------------------------------------------------------------
@@ -146,8 +205,10 @@ def test_policies_meet_the_same_starts_none_of_which_a_collection_uses(toy, monk
 
 
 def test_settings_of_the_other_simulator_are_refused(toy, checkpoints, tmp_path):
-    with pytest.raises(DefinitionError, match="tasks and nuisance belong to Meta-World, not to T"):
+    with pytest.raises(DefinitionError, match="tasks, nuisance and variants belong to Meta-World"):
         rollout("random", env="ToyPlain-v0", tasks=[TASK])
+    with pytest.raises(DefinitionError, match="Meta-World, not to ToyPlain-v0; leave them out"):
+        rollout("random", env="ToyPlain-v0", appearance="table-dark")
     with pytest.raises(DefinitionError, match="camera and horizon belong to Gymnasium; name its"):
         rollout(checkpoints["policy"], horizon=3)
     with pytest.raises(DefinitionError, match="the policy 'random' acts in Gymnasium only; name"):

@@ -19,6 +19,7 @@ from mirror_analysis.study.training_effects.curves import LOSSES, curves
 from mirror_analysis.study.training_effects.describing import display_names, notes
 from mirror_analysis.study.training_effects.effects import effects
 from mirror_analysis.study.training_effects.findings import findings
+from mirror_analysis.study.training_effects.generalising import CROSSED, MIXED, NEW_TASKS, PLAIN
 from mirror_analysis.study.training_effects.readings import Reading, shares
 from mirror_analysis.study.training_effects.running import Given
 from mirror_analysis.study.training_effects.runs import (
@@ -46,6 +47,7 @@ def definition(name: str = "explicit-alignment", **sections: object) -> Training
                      "tasks": list(world.TASKS)},
         "training": {"epochs": 2, "batch": 8, "frames": 2, "width": 16},
         "alignment": {"width": 16, "steps": 4, "probe_seeds": [0]},
+        "generalisation": {"shots": [], "transfer": False, "held_out": "", "looks": []},
         "evaluation": {"draws": 19, "folds": 4, "gallery": 8, "k": 3, "rollouts": 3, "probes": []},
     }  # fmt: skip
     for changes in (small, sections):
@@ -122,10 +124,22 @@ class Simulated:
                 ("mutual_knn", "task", 0.2, {}),
                 ("probe_accuracy", "task", 0.7, {"probe": "side", "model": "observation"}),
                 ("probe_accuracy", "task", 0.6, {"probe": "side", "model": "execution"}),
+                ("few_shot_accuracy", "", 0.4, {"model": "execution", "shots": 1}),
+                ("few_shot_accuracy", "", 0.6, {"model": "execution", "shots": "all"}),
+                ("probe_accuracy", "", 0.5, {"model": "execution", "setting": CROSSED}),
+                ("probe_accuracy", "", 0.2, {"model": "execution", "setting": MIXED}),
+                ("probe_accuracy", "task", 0.55, {"model": "observation", "setting": NEW_TASKS}),
             ):
                 if extra.get("maps", "").startswith("trained") and condition == "noise":
                     continue
                 found.append(self._drawn(measure, views, within, level + gain[2], dict(extra)))
+        for look, loss in (("plain", 0.0), ("camera-side", 0.3)):
+            told = {"model": "observation", "setting": PLAIN}
+            found.append(self._drawn("probe_accuracy", look, "", 0.7 - loss + gain[2], told))
+        base = Score("instruction_accuracy", 0.0, x="observation", y="", n=0,
+                     condition="camera-side")  # fmt: skip
+        right = self.rng.random(len(task)) < 0.5
+        found += shares(right, task, unit, base=base, count=folds, chance=1 / 12)
         won = self.rng.random(len(task)) < 0.8 + gain[1] + self.difficulty[1]
         grid = won.reshape(len(TASKS), self.count)
         outcomes = Outcomes(

@@ -119,6 +119,11 @@ class TrainingEvidence:
         """Where the published numbers stand."""
         return plain(self.result.definition.get("published_from", ""))
 
+    @property
+    def generalisation(self) -> Mapping[str, object]:
+        """What was asked away from where probes were fitted; empty if nothing was."""
+        return _table(self.result.definition.get("generalisation"))
+
     @cached_property
     def tasks(self) -> list[str]:
         """Names of the tasks that have numbers of their own."""

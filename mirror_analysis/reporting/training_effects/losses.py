@@ -10,6 +10,7 @@ from mirror_analysis.reporting import style, wording
 from mirror_analysis.reporting.figures.drawing import Absent, Drawing
 from mirror_analysis.reporting.style import Mark
 from mirror_analysis.reporting.training_effects.evidence import TrainingEvidence
+from mirror_analysis.reporting.training_effects.marks import condition_marks
 from mirror_analysis.results import Score
 
 _NAME = "losses"
@@ -19,7 +20,6 @@ _PANELS = {
     "execution_loss": "Huber loss of the action",
     "alignment_loss": "InfoNCE (nats)",
 }
-_BASELINE = Mark(style.GREY, "D", ":")
 
 _Curves = dict[str, list[Score]]
 
@@ -33,7 +33,7 @@ def draw(evidence: TrainingEvidence) -> Drawing | Absent:
     }
     if not panels:
         return Absent(_NAME, _TITLE, "the result keeps no curves of training")
-    marks = _marks(evidence)
+    marks = condition_marks(evidence)
     figure = Figure(figsize=(style.DOUBLE, 2.9), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (loss, curves) in zip(grid, panels.items(), strict=True):
@@ -63,13 +63,6 @@ def draw(evidence: TrainingEvidence) -> Drawing | Absent:
 def _brief(value: float, place: object) -> str:
     """A number at a minor tick, where there is room: 2 and 5 of each decade."""
     return f"{value:g}" if f"{value:e}"[0] in "25" else ""
-
-
-def _marks(evidence: TrainingEvidence) -> dict[str, Mark]:
-    own = style.ROLES["pair"]
-    found = {evidence.baseline: _BASELINE, evidence.headline: own}
-    others = [c for c in evidence.conditions if c not in found]
-    return found | {c: style.SERIES[i % len(style.SERIES)] for i, c in enumerate(others)}
 
 
 def _line(axes: Axes, scores: list[Score], mark: Mark) -> None:

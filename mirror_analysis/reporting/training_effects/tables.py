@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mirror_analysis.reporting import wording
 from mirror_analysis.reporting.tables import Cell, Group, Notes, Table
+from mirror_analysis.reporting.training_effects import elsewhere, few_shot, looks, probes
 from mirror_analysis.reporting.training_effects.agreement import PANELS
 from mirror_analysis.reporting.training_effects.evidence import (
     BEST_CONTROL,
@@ -16,12 +17,14 @@ from mirror_analysis.reporting.training_effects.evidence import (
     TrainingEvidence,
     details,
 )
+from mirror_analysis.reporting.training_effects.rows import VIEWS, Panel
 from mirror_analysis.results import Role, Score
 
-NAMES = ("conditions", "gains", "tasks", "agreement", "probes")
+NAMES = (
+    "conditions", "gains", "tasks", "agreement", "probes", "few-shot", "elsewhere", "looks",
+)  # fmt: skip
 """Every table there can be, by the stem of its files."""
 
-_VIEWS = ("plain", "nuisance")
 _ROLES: dict[Role, str] = {
     "reference": "Baseline",
     "pair": "Aligned to the partner",
@@ -37,6 +40,9 @@ def tables(evidence: TrainingEvidence) -> list[Table]:
         _tasks(evidence),
         _agreement(evidence),
         _probes(evidence),
+        _few_shot(evidence),
+        _elsewhere(evidence),
+        _looks(evidence),
     )
     return [table for table in made if table.scores]
 
@@ -140,55 +146,93 @@ def _tasks(evidence: TrainingEvidence) -> Table:
 
 
 def _agreement(evidence: TrainingEvidence) -> Table:
-    notes, scores, groups = Notes(), [], []
-    for views in _VIEWS:
-        rows = []
-        for name in evidence.conditions:
-            found = [panel.of(evidence, name, views) for panel in PANELS]
-            scores += [s for s in found if s is not None]
-            if any(found):
-                rows.append([Cell(evidence.title(name)), *(_measured(notes, s, 2) for s in found)])
-        if rows:
-            label = wording.condition_label(views)
-            groups.append(Group(label[:1].upper() + label[1:], rows))
-    columns = ["Condition", *(panel.title for panel in PANELS)]
-    caption = (
-        f"Agreement of {evidence.x} and {evidence.y} on test episodes."
-        f" In brackets: {wording.intervals(scores) or 'no intervals'}."
-    )
-    title = "Agreement of the two models"
-    return Table("agreement", title, caption, columns, groups, notes.reasons, scores)
+    caption = f"Agreement of {evidence.x} and {evidence.y} on test episodes."
+    return _panelled(evidence, ("agreement", "Agreement of the two models", caption), PANELS)
 
 
 def _probes(evidence: TrainingEvidence) -> Table:
     """What is read off either model: a column per question and model."""
-    notes, scores, groups = Notes(), [], []
-    asked = [s for s in evidence.result.scores if s.measure.startswith("probe_")]
-    # The label inside which episodes trade places under the null belongs to the question.
-    keys = list(
-        dict.fromkeys((s.measure, s.within, details(s)) for s in asked if s.role != "difference")
+    caption = (
+        "Linear probes of the declared layers, fitted on episodes that no model was trained on and"
+        " tested on others: share of episodes that are named right, or share of variance."
     )
-    for views in _VIEWS:
+    return _panelled(evidence, ("probes", "Linear probes", caption), probes.panels(evidence))
+
+
+def _elsewhere(evidence: TrainingEvidence) -> Table:
+    caption = (
+        "Probes put to the other model through an alignment of frozen features, beside maps of"
+        " shuffled pairs and a probe of the model's own in the same space; and probes in tasks that"
+        " they were not fitted on."
+    )
+    title = "On the other model, and in new tasks"
+    return _panelled(evidence, ("elsewhere", title, caption), elsewhere.panels(evidence))
+
+
+def _panelled(
+    evidence: TrainingEvidence, words: tuple[str, str, str], panels: Sequence[Panel]
+) -> Table:
+    """A column per panel, a group of rows per view; words are name, title and caption."""
+    notes, scores, groups = Notes(), [], []
+    for views in VIEWS:
         rows = []
         for name in evidence.conditions:
-            found = [
-                evidence.one(name, measure, views, within, **dict(told))
-                for measure, within, told in keys
-            ]
+            found = [panel.of(evidence, name, views) for panel in panels]
             scores += [s for s in found if s is not None]
             if any(found):
                 rows.append([Cell(evidence.title(name)), *(_measured(notes, s, 2) for s in found)])
         if rows:
             label = wording.condition_label(views)
             groups.append(Group(label[:1].upper() + label[1:], rows))
-    told = [dict(d) for _, _, d in keys]
-    columns = ["Condition", *(f"{t.get('probe', '')}, {t.get('model', '')}" for t in told)]
+    name, title, caption = words
+    columns = ["Condition", *(panel.title for panel in panels)]
+    caption += f" In brackets: {wording.intervals(scores) or 'no intervals'}."
+    return Table(name, title, caption, columns, groups, notes.reasons, scores)
+
+
+def _few_shot(evidence: TrainingEvidence) -> Table:
+    notes, groups = Notes(), []
+    scores: list[Score] = []
+    counts: list[str] = []
+    for model, views in itertools.product(few_shot.MODELS, VIEWS):
+        curves = few_shot.curves(evidence, model, views)
+        rows = []
+        for name, curve in curves.items():
+            counts = counts or [count for count, _ in curve]
+            told = dict(curve)
+            scores += told.values()
+            cells = [_measured(notes, told.get(count), 2) for count in counts]
+            rows.append([Cell(evidence.title(name)), *cells])
+        if rows:
+            groups.append(Group(f"{model} model, {wording.condition_label(views)}", rows))
+    columns = ["Condition", *(f"{count} per class" for count in counts)]
     caption = (
-        "Linear probes of the declared layers, fitted on episodes that no model was trained on and"
-        " tested on others: share of episodes that are named right, or share of variance."
-        f" In brackets: {wording.intervals(scores) or 'no intervals'}."
+        "Share of test episodes that are named right from so many labelled episodes of each class,"
+        f" by the nearest class mean. In brackets: {wording.intervals(scores) or 'no intervals'}."
     )
-    return Table("probes", "Linear probes", caption, columns, groups, notes.reasons, scores)
+    title = "From few labelled episodes"
+    return Table("few-shot", title, caption, columns, groups, notes.reasons, scores)
+
+
+def _looks(evidence: TrainingEvidence) -> Table:
+    notes, scores, groups = Notes(), [], []
+    asked = looks.looks(evidence)
+    for panel in looks.PANELS:
+        rows = []
+        for name in evidence.conditions:
+            found = [panel.of(evidence, name, look) for look in asked]
+            scores += [s for s in found if s is not None]
+            if any(found):
+                rows.append([Cell(evidence.title(name)), *(_measured(notes, s, 2) for s in found)])
+        if rows and asked:
+            groups.append(Group(panel.title, rows))
+    columns = ["Condition", *(wording.condition_label(look) for look in asked)]
+    caption = (
+        "Share of test episodes that are named right under looks of the scene that nothing was"
+        f" trained or fitted under. In brackets: {wording.intervals(scores) or 'no intervals'}."
+    )
+    title = "Under another look of the scene"
+    return Table("looks", title, caption, columns, groups, notes.reasons, scores if asked else [])
 
 
 def _by_role(evidence: TrainingEvidence) -> Iterator[tuple[str, list[str]]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mirror_analysis.results import Finding, Score, select
 from mirror_analysis.study.training_effects.effects import BEST_CONTROL, OTHERS
+from mirror_analysis.study.training_effects.generalising import CROSSED
 from mirror_analysis.training_definitions import TrainingStudyDefinition
 
 FITTED = "fitted on frozen features"
@@ -53,6 +54,22 @@ AGREEMENT = (
         percent=False,
     ),
 )
+ELSEWHERE = (
+    _Outcome(
+        "few-shot",
+        "accuracy of the execution model's layer from one labelled episode per class, under"
+        " nuisance,",
+        {"measure": "few_shot_accuracy", "condition": "nuisance", "model": "execution", "shots": 1},
+    ),
+    _Outcome(
+        "transfer",
+        "what a probe of the observation model tells from the execution model, under nuisance,",
+        {
+            "measure": "probe_accuracy", "condition": "nuisance", "model": "execution",
+            "setting": CROSSED,
+        },
+    ),
+)  # fmt: skip
 
 
 def findings(scores: Sequence[Score], definition: TrainingStudyDefinition) -> list[Finding]:
@@ -67,7 +84,7 @@ def findings(scores: Sequence[Score], definition: TrainingStudyDefinition) -> li
     for outcome in (RECOGNITION, SUCCESS):
         found += _gain(scores, definition, outcome)
         found += _beyond_controls(scores, definition, outcome)
-    for outcome in AGREEMENT:
+    for outcome in (*AGREEMENT, *ELSEWHERE):
         found += _gain(scores, definition, outcome)
         found += _beyond_controls(scores, definition, outcome)
     for outcome in (RECOGNITION, SUCCESS):

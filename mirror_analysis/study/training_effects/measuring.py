@@ -1,4 +1,4 @@
-"""Measures one trained pair on episodes it has not seen: recognition, retrieval, similarity."""
+"""Measures one trained pair on episodes it has not seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from mirror_analysis.episodes.nuisance import Nuisance, apply_nuisance
 from mirror_analysis.errors import FormatError, UnknownNameError
 from mirror_analysis.extraction import extract
 from mirror_analysis.features import Paired, Split, pair, split
+from mirror_analysis.generalisation import Rows
 from mirror_analysis.models import load_model
+from mirror_analysis.models.model import Model
 from mirror_analysis.models.reference.family import ReferenceObservation
 from mirror_analysis.parallel import processes
 from mirror_analysis.results import Score
@@ -26,12 +28,26 @@ from mirror_analysis.similarity.grid import grid
 from mirror_analysis.similarity.measures import Measure, load_measure
 from mirror_analysis.study.material import require_layer
 from mirror_analysis.study.parts import fingerprint
+from mirror_analysis.study.training_effects.generalising import (
+    Asked,
+    Side,
+    few_shot_readings,
+    held_out_readings,
+    look_readings,
+    transfer_readings,
+)
 from mirror_analysis.study.training_effects.probes import probe_readings
 from mirror_analysis.study.training_effects.readings import Part, Reading, from_comparison, shares
 from mirror_analysis.study.training_effects.runs import FILES, MAPS, Run
 from mirror_analysis.training_definitions import TrainingStudyDefinition
 
-_SOURCES = ("measuring.py", "probes.py", "readings.py")  # on which numbers depend
+_SOURCES = (
+    "generalising.py",
+    "measuring.py",
+    "probes.py",
+    "readings.py",
+)  # on which numbers depend
+_LABELS = ("split", "task", "instruction")
 VIEWS = ("plain", "nuisance")
 _LOGITS = "instruction"  # layer of the observation model that names the instruction
 
@@ -46,6 +62,7 @@ class MeasureJob:
         episodes: with labels split ("fit" or "test"), task and instruction; successes only.
         definition: settings.
         probes: what linear probes are asked.
+        looks: name -> the test episodes under another look of the scene.
         file: where its numbers are kept.
         device: where models run.
     """
@@ -55,6 +72,7 @@ class MeasureJob:
     episodes: Episodes
     definition: TrainingStudyDefinition
     probes: tuple[ProbeDefinition, ...]
+    looks: Mapping[str, Episodes]
     file: Path
     device: str
 
@@ -69,6 +87,7 @@ def measure_all(
     out: Path,
     *,
     probes: Sequence[ProbeDefinition] = (),
+    looks: Mapping[str, Episodes] | None = None,
     workers: int | None,
     device: str,
     progress: Callable[[int, int], None],
@@ -81,15 +100,17 @@ def measure_all(
         definition: of the study.
         out: folder of the study.
         probes: what linear probes are asked of the declared layers.
+        looks: name -> the test episodes under another look of the scene.
         workers: processes; None for as many as there are cores.
         device: where models run.
         progress: called with (runs measured, runs in all).
     """
+    elsewhere = looks or {}
+    asked = _identity_of_questions(definition, probes, {"": episodes, **elsewhere})
     jobs = {
         run: MeasureJob(
-            run, run.folder(out), episodes, definition, tuple(probes),
-            out / "parts" / f"{_identity(run.folder(out), episodes, definition, probes)}.part",
-            device,
+            run, run.folder(out), episodes, definition, tuple(probes), elsewhere,
+            out / "parts" / f"{_identity(run.folder(out), asked)}.part", device,
         )
         for run in wanted
     }  # fmt: skip
@@ -126,23 +147,52 @@ def measure(job: MeasureJob) -> Part:
     require_layer(observation, x)
     require_layer(execution, y)
     readings: list[Reading] = []
+    asked = _asked(job.definition)
+    plain: Split | None = None
     for view in VIEWS:
         episodes = job.episodes
         if view == "nuisance":
             episodes = apply_nuisance(episodes, nuisance_of(job.definition))
-        seen = extract(
-            observation, episodes, layers=list(dict.fromkeys((x, _LOGITS))), device=job.device
-        )
-        acted = extract(execution, episodes, layers=[y], device=job.device)
-        data = pair({x: seen[x]}, {y: acted[y]})
-        readings += _recognition(observation, seen[_LOGITS].values, data, view, job.definition)
+        logits, data = _layers(observation, execution, episodes, job)
+        readings += _recognition(observation, logits, data, view, job.definition)
         parts = split(data)
+        plain = plain or parts
         readings += _retrieval(parts, view, job)
         readings += _similarity(parts.test, view, job.definition)
         readings += probe_readings(
             parts, job.probes, draws=job.definition.evaluation.draws, condition=view
         )
+        if asked is not None:
+            readings += few_shot_readings(parts, asked, views=view)
+            readings += transfer_readings(
+                parts, asked, alignment=_config(job.definition.alignment),
+                seed=job.definition.alignment.probe_seeds[0], views=view,
+            )  # fmt: skip
+            readings += held_out_readings(parts, asked, views=view)
+    looks: dict[str, dict[Side, Rows]] = {}
+    for look, episodes in job.looks.items():
+        logits, data = _layers(observation, execution, episodes, job)
+        readings += _recognition(observation, logits, data, look, job.definition)
+        looks[look] = {"x": Rows(data.x[x], data.index), "y": Rows(data.y[y], data.index)}
+    if asked is not None and plain is not None:
+        readings += look_readings(plain, looks, asked)
     return Part(readings)
+
+
+def _layers(
+    observation: ReferenceObservation, execution: Model, episodes: Episodes, job: MeasureJob
+) -> tuple[NDArray[np.float32], Paired]:
+    """What the observation model names, and the declared layers with their rows matched."""
+    x, y = job.definition.models.x_layer, job.definition.models.y_layer
+    wanted = list(dict.fromkeys((x, _LOGITS)))
+    seen = extract(observation, episodes, layers=wanted, device=job.device)
+    acted = extract(execution, episodes, layers=[y], device=job.device)
+    return seen[_LOGITS].values, pair({x: seen[x]}, {y: acted[y]})
+
+
+def _asked(definition: TrainingStudyDefinition) -> Asked | None:
+    section = definition.generalisation
+    return None if section is None else Asked(section, definition.models, definition.evaluation)
 
 
 def _recognition(
@@ -231,25 +281,27 @@ def _measure(name: str, *, k: int, variance: float) -> Measure:
     return replace(measure, **{key: known[key] for key in known if hasattr(measure, key)})  # type: ignore[type-var]
 
 
-def _identity(
-    folder: Path, episodes: Episodes, definition: TrainingStudyDefinition,
-    probes: Sequence[ProbeDefinition],
-) -> str:  # fmt: skip
+def _identity(folder: Path, questions: str) -> str:
     """Names a part by everything its numbers depend on."""
+    files = [file for name in (*FILES, MAPS) if (file := folder / name).is_file()]
+    return fingerprint(*(file.read_bytes() for file in files), questions)
+
+
+def _identity_of_questions(
+    definition: TrainingStudyDefinition, probes: Sequence[ProbeDefinition],
+    episodes: Mapping[str, Episodes],
+) -> str:  # fmt: skip
+    sections = (
+        definition.alignment, definition.nuisance, definition.models, _of_measuring(definition),
+        definition.generalisation,
+    )  # fmt: skip
     return fingerprint(
-        *(file.read_bytes() for name in (*FILES, MAPS) if (file := folder / name).is_file()),
-        episodes.fingerprint,
-        *(episodes.labels()[label].tolist() for label in ("split", "task", "instruction")),
+        *(msgspec.json.encode(section) for section in (*sections, probes)),
         *(
-            msgspec.json.encode(section)
-            for section in (
-                definition.alignment,
-                definition.nuisance,
-                definition.models,
-                _of_measuring(definition),
-            )
+            [name, chosen.fingerprint, *(labels[label].tolist() for label in _LABELS)]
+            for name, chosen in episodes.items()
+            if (labels := chosen.labels())
         ),
-        msgspec.json.encode(probes),
         *(Path(__file__).with_name(name).read_bytes() for name in _SOURCES),
     )
 

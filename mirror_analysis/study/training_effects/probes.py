@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import msgspec
 
@@ -13,7 +14,7 @@ from mirror_analysis.features import Split
 from mirror_analysis.probing.running import run_definition, settings_of
 from mirror_analysis.study.training_effects.readings import Reading
 
-SIDES = {"x": "observation", "y": "execution"}
+SIDES: dict[Literal["x", "y"], str] = {"x": "observation", "y": "execution"}
 """Side of a split -> name of the model in scores."""
 
 

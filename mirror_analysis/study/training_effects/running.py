@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from mirror_analysis.study.training_effects.acting import act_all
 from mirror_analysis.study.training_effects.curves import curves
 from mirror_analysis.study.training_effects.effects import effects
 from mirror_analysis.study.training_effects.findings import findings
+from mirror_analysis.study.training_effects.generalising import require_looks
 from mirror_analysis.study.training_effects.measuring import measure_all
 from mirror_analysis.study.training_effects.probes import require_probes
 from mirror_analysis.study.training_effects.readings import Reading
@@ -37,16 +38,19 @@ class Given:
     Attributes:
         demonstrations: trained on.
         episodes: measured on, with the labels split ("fit" or "test"), task and instruction.
+        looks: name -> the test episodes under another look of the scene.
     """
 
     demonstrations: Episodes
     episodes: Episodes
+    looks: Mapping[str, Episodes] = field(default_factory=dict)
 
 
 def collect(definition: TrainingStudyDefinition, out: Path, progress: Progress) -> Given:
     """The episodes a study asks for, collected or found again."""
     from mirror_analysis.episodes.metaworld import TASKS
     from mirror_analysis.episodes.metaworld import collect as collect_tasks
+    from mirror_analysis.episodes.variants import find_variant
 
     section, d = definition.episodes, definition.demonstrations
     demonstrations = collect_tasks(
@@ -61,7 +65,23 @@ def collect(definition: TrainingStudyDefinition, out: Path, progress: Progress) 
         progress=partial(progress, "collecting demonstrations, by task"),
     )
     measured = collect_episodes(section, out / "episodes", progress)
-    return Given(demonstrations, measured.where(success=True))
+    asked = definition.generalisation
+    looks = {
+        look: collect_tasks(
+            out / "episodes" / "looks" / look,
+            tasks=tuple(section.tasks) or tuple(TASKS),
+            successes=section.test_successes,
+            failures=0,
+            seed=section.seed_test,
+            split="test",
+            frames=section.frames,
+            size=section.size,
+            variant=find_variant(look),
+            progress=partial(progress, f"drawing test episodes as {look}, by task"),
+        )
+        for look in (asked.looks if asked else ())
+    }
+    return Given(demonstrations, measured.where(success=True), looks)
 
 
 def run_training_study(
@@ -101,6 +121,8 @@ def run_training_study(
         load_measure(name)  # faults are told before hours of work
     probes = [catalog.definition("probes", name, include) for name in definition.evaluation.probes]
     require_probes(probes)
+    if definition.generalisation:
+        require_looks(definition.generalisation.looks)
     if train is None:
         from mirror_analysis.study.training_effects.reference_pair import train_reference_pair
 
@@ -111,8 +133,8 @@ def run_training_study(
         progress=partial(told, "training, by run"),
     )  # fmt: skip
     parts = measure_all(
-        runs, given.episodes, definition, out, probes=probes, workers=workers, device=device,
-        progress=partial(told, "measuring, by run"),
+        runs, given.episodes, definition, out, probes=probes, looks=given.looks,
+        workers=workers, device=device, progress=partial(told, "measuring, by run"),
     )  # fmt: skip
     acted = act_all(
         runs, definition, out, workers=workers, progress=partial(told, "acting, by policy")
@@ -125,7 +147,10 @@ def _concluded(
     definition: TrainingStudyDefinition, out: Path, readings: dict[Run, list[Reading]],
     given: Given, device: str, started: float,
 ) -> Result:  # fmt: skip
-    sources = {"demonstrations": given.demonstrations, "episodes": given.episodes}
+    sources = {
+        "demonstrations": given.demonstrations, "episodes": given.episodes,
+        **{f"episodes as {look}": drawn for look, drawn in given.looks.items()},
+    }  # fmt: skip
     inputs = describing.inputs(list(readings), out, sources)
     identity = fingerprint(
         msgspec.json.encode(definition),

@@ -22,7 +22,11 @@ from mirror_analysis.reporting.training_effects.tables import NAMES, tables
 from mirror_analysis.results import Interval, Score, select
 
 GAINS = {"instruction": (0.1, 0.1, 0.2), "episode": (0.05, 0.02, 0.1)}
-SIZE = {"models": {"seeds": [0, 1]}, "evaluation": {"folds": 8}}
+SIZE = {
+    "models": {"seeds": [0, 1]},
+    "evaluation": {"folds": 8},
+    "generalisation": {"shots": [1, "all"], "looks": ["camera-side"], "held_out": "side"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +166,54 @@ def test_agreement_has_every_condition_in_both_views(drawn, evidence):
     assert min(abs(at - expected) for at in dots(figure.axes[3])) < 1e-9
 
 
+def titles(figure):
+    return [a.get_title(loc="left").replace("\n", " ") for a in figure.axes if a.get_visible()]
+
+
+def test_probes_are_drawn_apart_from_those_put_elsewhere(drawn, evidence):
+    assert titles(drawn["probes"].figure) == ["side, observation", "side, execution"]
+    figure = drawn["elsewhere"].figure
+    assert titles(figure) == ["probe, observation → execution", "the same, maps of shuffled pairs",
+                              "new tasks, observation"]  # fmt: skip
+    told = {"model": "execution", "setting": "fitted on the other model"}
+    expected = [evidence.one(c, "probe_accuracy", views, **told).value
+                for c in evidence.conditions for views in ("plain", "nuisance")]  # fmt: skip
+    assert sorted(dots(figure.axes[0])) == pytest.approx(sorted(expected))
+    for axes in figure.axes[:3]:  # no end of an interval is cut off
+        ends = [x for line in axes.lines if len(line.get_xdata()) == 2 for x in line.get_xdata()]
+        assert axes.get_xlim()[0] <= min(ends) and max(ends) <= axes.get_xlim()[1]
+
+
+def test_curves_from_few_labels_rise_as_they_do(drawn, evidence):
+    figure = drawn["few-shot"].figure
+    assert titles(figure) == [
+        f"{model} model, {views}"
+        for model in ("observation", "execution")
+        for views in ("plain videos", "with nuisance")
+    ]
+    axes = figure.axes[3]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "all"]
+    lines = {tuple(line.get_ydata()) for line in axes.lines}
+    expected = {
+        tuple(100 * evidence.one(c, "few_shot_accuracy", "nuisance", model="execution",
+                                 shots=count).value for count in (1, "all"))
+        for c in evidence.conditions
+    }  # fmt: skip
+    assert lines == expected and len(axes.collections) == 2  # bands of the two compared
+    assert not figure.axes[0].lines  # the observation model was not asked
+
+
+def test_looks_are_drawn_where_they_are(drawn, evidence):
+    figure = drawn["looks"].figure
+    assert titles(figure) == ["Recognition, observation", "Probe, observation"]
+    told = {"model": "observation", "setting": "fitted on plain videos"}
+    expected = [100 * evidence.one(c, "probe_accuracy", look, "", **told).value
+                for c in evidence.conditions for look in ("plain", "camera-side")]  # fmt: skip
+    assert sorted(dots(figure.axes[1])) == pytest.approx(sorted(expected))
+    words = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert words == ["plain videos", "camera-side"]
+
+
 def test_pairings_and_temperatures_have_a_cell_each(drawn, rates):
     found = TrainingEvidence(rates)
     axes = drawn["pairings"].figure.axes
@@ -209,10 +261,32 @@ def test_tables_say_the_scores(evidence, result):
     probed = made["probes"]
     assert probed.columns[1:] == ["side, observation", "side, execution"]
     own = value(result, measure="probe_accuracy", comparison="task", condition="nuisance",
-                model="execution", against=None)  # fmt: skip
+                model="execution", setting=None, against=None)  # fmt: skip
     (row,) = [r for r in probed.groups[1].rows if r[0].text == "aligned by task"]
     assert row[2].text.startswith(f"{own.value:.2f} [")
+    assert made["elsewhere"].columns[1:] == [
+        "probe, observation → execution", "the same, maps of shuffled pairs",
+        "new tasks, observation",
+    ]  # fmt: skip
+    assert made["few-shot"].columns[1:] == ["1 per class", "all per class"]
+    assert [group.title for group in made["few-shot"].groups] == [
+        "execution model, plain videos", "execution model, with nuisance"
+    ]  # fmt: skip
+    assert made["looks"].columns[1:] == ["plain videos", "camera-side"]
+    away = value(result, measure="probe_accuracy", comparison="task", condition="camera-side",
+                 against=None)  # fmt: skip
+    row = row_of(made["looks"].groups[1], "aligned by task")
+    assert row[2].text.startswith(f"{away.value:.2f} [")
+    few = value(result, measure="few_shot_accuracy", comparison="noise", condition="nuisance",
+                shots="all", against=None)  # fmt: skip
+    row = row_of(made["few-shot"].groups[1], "aligned to fixed noise")
+    assert row[2].text.startswith(f"{few.value:.2f} [")
     assert tables(TrainingEvidence(msgspec.structs.replace(result, scores=[]))) == []
+
+
+def row_of(group, title):
+    (row,) = [r for r in group.rows if r[0].text == title]
+    return row
 
 
 def test_undefined_numbers_have_a_note(result):

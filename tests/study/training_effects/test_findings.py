@@ -15,7 +15,7 @@ SIZE = {"models": {"seeds": [0, 1, 2, 3, 4]}, "evaluation": {"folds": 16}}
 DEFINITION = small.definition(**SIZE)
 RATES = small.definition("pairing-and-temperature", **SIZE)
 GAIN = {"instruction": (0.13, 0.13, 0.2), "episode": (0.02, 0.02, 0.05)}
-OUTCOMES = ("recognition", "success", "recall", "cka-within-task")
+OUTCOMES = ("recognition", "success", "recall", "cka-within-task", "few-shot", "transfer")
 
 
 def found(definition, gains, seed=0):

@@ -131,6 +131,28 @@ def test_alignments_are_fitted_anew_in_every_view(part):
     assert all(s.n == 12 for s in found)
 
 
+def test_other_looks_are_recognised_and_probed(trained):
+    section = {"target": "instruction", "shots": [1], "transfer": True, "held_out": "",
+               "looks": ["table-dark"]}  # fmt: skip
+    definition = small.two(models={"seeds": [0]}, evaluation={"measures": ["linear_cka"]},
+                           generalisation=section)  # fmt: skip
+    dark = apply_nuisance(GIVEN.episodes.where(split="test"), nuisance_of(DEFINITION))
+    (found,) = measure_all(
+        [RUN], GIVEN.episodes, definition, trained, looks={"table-dark": dark}, workers=1,
+        device="cpu", progress=lambda *steps: None,
+    ).values()  # fmt: skip
+    (expected,) = (s for s in recognise(models(trained)[0], dark) if s.y == "all tasks")
+    own = one(found, measure="instruction_accuracy", condition="table-dark", task=None)
+    assert own.score.value == expected.value
+    assert {r.score.parameters["model"] for r in found.readings
+            if r.score.condition == "table-dark" and r is not own and "model" in r.score.parameters
+            } == {"observation", "execution"}  # fmt: skip
+    views = {r.score.condition for r in found.readings if "shots" in r.score.parameters}
+    assert views == {"plain", "nuisance"}
+    # Another drawing of the same episodes is measured anew.
+    assert measured(definition, trained)[RUN] != found
+
+
 def test_without_maps_of_training_there_are_none(trained):
     other = Run("shuffled", 0)
     found = measured(DEFINITION, trained, [other])[other].readings
