@@ -19,13 +19,14 @@ from mirror_analysis.probing.ridge import ridge_path
 from mirror_analysis.probing.settings import Probe
 from mirror_analysis.probing.span import moments, span
 
-# What the problems solved together may hold, and labellings predicted together.
-_BYTES = 1 << 29
+# What the problems solved together may hold: little on a CPU, whose caches keep it at hand.
+_BYTES = {"cpu": 1 << 27, "cuda": 1 << 29}
+# Labellings predicted together.
 _DRAWS = 25
 # Scores that differ by less than rounding are equal.
 _TIE = 1e-9
 # Below this float32 cannot tell a small gradient from rounding.
-_FINE = 1e-5
+_FINE = 1e-3
 
 Told = Callable[[int, int], None]
 
@@ -76,7 +77,7 @@ def logistic_predictions(
             widths.setdefault(x.shape[1], []).append(number)
     for width, members in widths.items():
         problems = [(layer, fold) for layer in members for fold in range(len(folds))]
-        most = _together(width, folds, classes, len(strengths))
+        most = _together(width, folds, classes, probe)
         for begin in range(0, len(problems), most):
             chunk = problems[begin : begin + most]
             found, best = _solve(layers, labels, folds, chunk, classes, strengths, probe)
@@ -89,13 +90,14 @@ def logistic_predictions(
     return [Predicted(v, c, s) for v, c, s in zip(values, chosen, still, strict=True)]
 
 
-def _together(width: int, folds: Sequence[Fold], classes: int, strengths: int) -> int:
-    """How many problems fit into memory at once."""
+def _together(width: int, folds: Sequence[Fold], classes: int, probe: Probe) -> int:
+    """How many problems are solved at once."""
+    strengths = len(probe.penalties("logistic"))
     rows = max(len(fold.known) for fold in folds)
     axes = min(width, rows) + 1
     per_problem = 8 * 3 * rows * width + 4 * axes * (width + 3 * rows)
     per_problem += 4 * classes * (axes * (strengths + 14) + 5 * rows)
-    return max(1, int(_BYTES / per_problem))
+    return max(1, _BYTES.get(torch.device(probe.device).type, _BYTES["cuda"]) // per_problem)
 
 
 def _solve(

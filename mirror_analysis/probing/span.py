@@ -79,12 +79,22 @@ def moments(
     x: Float[Tensor, "problem row feature"], there: Bool[Tensor, "problem row"]
 ) -> tuple[Float[Tensor, "problem feature"], Float[Tensor, "problem feature"]]:
     """Mean and standard deviation of the rows that are there; infinite where it is rounding."""
-    mask = there[:, :, None].to(x.dtype)
-    count = mask.sum(dim=1)
-    mean = (x * mask).sum(dim=1) / count
-    spread = (((x - mean[:, None]) * mask).square().sum(dim=1) / count).sqrt()
-    largest = (x * mask).abs().amax(dim=1)
-    return mean, torch.where(spread <= _STILL * largest, torch.inf, spread)
+    mean, spread, _ = _centered(x, there)
+    return mean, spread
+
+
+def _centered(x: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, standard deviation and deviations from the mean, which are 0 in padding."""
+    mask = None if bool(there.all()) else there[:, :, None].to(x.dtype)
+    count = there.sum(dim=1, keepdim=True).to(x.dtype)
+    x = x if mask is None else x * mask
+    mean = x.sum(dim=1) / count
+    apart = x - mean[:, None]
+    if mask is not None:
+        apart *= mask
+    spread = (apart.square().sum(dim=1) / count).sqrt()
+    largest = torch.maximum(x.amax(dim=1), -x.amin(dim=1))
+    return mean, torch.where(spread <= _STILL * largest, torch.inf, spread), apart
 
 
 def span(
@@ -102,11 +112,9 @@ def span(
         there: [problem, row] which rows are a problem's; the others are padding.
         dtype: of what is returned.
     """
-    x = x.to(torch.float64)
-    mean, spread = moments(x, there)
-    mask = there[:, :, None].to(x.dtype)
-    z = (x - mean[:, None]) / spread[:, None] * mask
-    count = mask.sum(dim=1)[:, 0]
+    mean, spread, z = _centered(x.to(torch.float64), there)
+    z *= spread.reciprocal()[:, None]
+    count = there.sum(dim=1).to(z.dtype)
     if z.shape[1] < z.shape[2]:
         squared, u = torch.linalg.eigh(z @ z.mT)
         known, squared = _known(squared)
@@ -120,8 +128,9 @@ def span(
         axes = q * known[:, None]
         rows = z @ (axes / scale[:, None])
     last = count.sqrt()
+    ones = there[:, :, None] / last[:, None, None]
     return Span(
-        torch.cat([rows, mask / last[:, None, None]], dim=2).to(dtype),
+        torch.cat([rows, ones], dim=2).to(dtype),
         torch.cat([scale, last[:, None]], dim=1).to(dtype),
         mean.to(dtype),
         spread.to(dtype),

@@ -65,10 +65,19 @@ def test_logistic_is_scikit_learns_loop():
     assert told == [(8, 12), (12, 12)]
 
 
+def test_the_default_tolerance_chooses_and_predicts_as_converged_fits_do():
+    x, y, folds = drawn(rows=240, features=60, classes=6)
+    found = logistic_predictions([x], y, folds, classes=6, probe=Probe())[0]
+    make = lambda s, n: LogisticRegression(C=1 / (s * n), tol=1e-8, max_iter=10_000)  # noqa: E731
+    values, chosen = scikit_learn(x, y, folds, make, Probe().penalties("logistic"), np.argmax)
+    assert found.chosen.tolist() == chosen
+    assert found.values[0].tolist() == values.tolist()
+
+
 def test_problems_are_the_same_in_small_batches(monkeypatch):
     x, y, folds = drawn()
     whole = logistic_predictions([x, x], y, folds, classes=3, probe=Probe())
-    monkeypatch.setattr(nested, "_BYTES", 1)
+    monkeypatch.setitem(nested._BYTES, "cpu", 1)
     single = logistic_predictions([x, x], y, folds, classes=3, probe=Probe())
     for a, b in zip(whole, single, strict=True):
         assert a.values.tolist() == b.values.tolist() and a.chosen.tolist() == b.chosen.tolist()

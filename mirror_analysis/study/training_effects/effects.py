@@ -187,6 +187,10 @@ def _difference(
         interval = Interval(
             value - rare, value + rare, 0.95, "Wilson's, of no episode that differs"
         )
+    if base.ceiling == 1.0:  # a share, so no difference is larger than 1
+        interval = msgspec.structs.replace(
+            interval, low=max(interval.low, -1.0), high=min(interval.high, 1.0)
+        )
     return msgspec.structs.replace(
         base,
         value=value,

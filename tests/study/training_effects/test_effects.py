@@ -157,6 +157,23 @@ def test_what_never_varied_has_the_interval_of_a_share():
     assert gain.value == 0 and gain.interval.high == -gain.interval.low == wilson(0, 12).high
 
 
+def test_no_difference_of_shares_is_larger_than_one():
+    """Two seeds that disagree have a t interval far beyond what shares can reach."""
+    two = small.definition(models={"seeds": [0, 1]}, evaluation={"folds": 8})
+
+    def reading(name, seed, ceiling):
+        value = 0.5 + (0.4 if seed else -0.4) * (name == "noise")
+        score = Score("success_rate", value, x="execution", y="", n=12, condition="plain",
+                      ceiling=ceiling)  # fmt: skip
+        return Reading(score, [value - 0.01, value, value + 0.01, value])
+
+    for ceiling, most in ((1.0, 1.0), (None, 5.0)):
+        readings = {Run(n, s): [reading(n, s, ceiling)] for n in NAMES for s in (0, 1)}
+        gain = one(effects(readings, two), comparison="noise", against="independent")
+        assert -gain.interval.low == gain.interval.high > 0.99 * most
+        assert ceiling is None or gain.interval.high == 1.0
+
+
 def test_places_tell_numbers_apart():
     score = Score("recall_at_1", 0.5, x="u", y="e", n=4, condition="plain", within="task",
                   parameters={"k": 1, "maps": "m", "task": "push"})  # fmt: skip

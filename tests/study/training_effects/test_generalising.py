@@ -95,7 +95,9 @@ def test_more_shots_than_there_are_is_told_and_nothing_asked_gives_nothing():
     silent = asked(shots=[], transfer=False, held_out="")
     assert not list(few_shot_readings(world(), silent, views="plain"))
     assert not list(held_out_readings(world(), silent, views="plain"))
-    assert not list(transfer_readings(world(), silent, alignment=AlignmentConfig(), seed=0, views="plain"))
+    assert not list(
+        transfer_readings(world(), silent, alignment=AlignmentConfig(), seed=0, views="plain")
+    )
 
 
 def test_a_probe_crosses_where_episodes_were_paired_and_not_where_they_were_shuffled():
