@@ -16,7 +16,7 @@ from mirror_analysis.errors import ShapeError
 if TYPE_CHECKING:
     from mirror_analysis.alignment.triton_kernels import TritonProduct
 
-_TILE = 2**18  # logits at a time on a CPU: a few such buffers stay in its caches
+_TILE = 2**20  # logits at a time on a CPU: smaller products keep several threads waiting
 _TILE_CUDA = 2**26
 _KEPT = 2**20  # logits that are kept for the backward pass where all of them are this few
 # Between these, exp(logit) is a normal float32 number and so is what a gradient makes of it.

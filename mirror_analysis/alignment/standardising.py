@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirror_analysis.errors import DegenerateError, ShapeError
+
+_ROWS = 256
+_STILL = 1e-12  # a spread below this share of the mean is rounding of the mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +63,34 @@ def standardise(fit: NDArray[np.floating], validation: NDArray[np.floating], *, 
             f"{name} has shape {fit.shape} and its validation {validation.shape};"
             " needed [sample, feature] with equal features"
         )
-    values = torch.as_tensor(np.asarray(fit, dtype=np.float64))
-    held = torch.as_tensor(np.asarray(validation, dtype=np.float64))
-    mean, scale = values.mean(dim=0), values.std(dim=0, correction=0)
-    finite = bool(torch.isfinite(values).all() and torch.isfinite(held).all())
+    values, held = (_floating(part) for part in (fit, validation))
+    mean = values.sum(dim=0, dtype=torch.float64) / len(values)
+    centred = torch.empty_like(values, dtype=torch.float32)
+    squares = torch.zeros_like(mean)
+    for rows in _blocks(len(values)):
+        block = values[rows] - mean
+        squares += block.square().sum(dim=0)
+        centred[rows] = block
+    scale = (squares / len(values)).sqrt()
+    scale = torch.where(scale <= _STILL * mean.abs(), 0.0, scale)
+    finite = bool(torch.isfinite(scale).all() and torch.isfinite(held).all())
     if not finite or float(scale.max()) == 0.0:
         raise DegenerateError(
             f"{name} is constant over its {len(fit)} samples or not finite; choose another layer"
         )
     # A nearly dead unit must not be blown up to the size of the others.
     scale = scale.clamp_min(0.01 * float(scale.mean()))
-    return Side(((values - mean) / scale).float(), ((held - mean) / scale).float(), mean, scale)
+    return Side(centred.div_(scale.float()), ((held - mean) / scale).float(), mean, scale)
+
+
+def _floating(values: NDArray[np.floating]) -> Tensor:
+    """The values as torch knows them, copied only where it does not."""
+    return torch.as_tensor(
+        values if values.dtype in (np.float32, np.float64) else np.float32(values)
+    )
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    """Rows few enough that their float64 copies stay in a cache."""
+    for start in range(0, count, _ROWS):
+        yield slice(start, start + _ROWS)
