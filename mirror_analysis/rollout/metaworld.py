@@ -100,6 +100,7 @@ def rollout_outcomes(
                 " does; roll it out in plain pictures"
             )
         names.append(model.name)
+    names = told_apart(names, [source.source for source in sources])
     for task in tasks:
         if task not in TASKS:
             raise UnknownNameError("task", task, TASKS)
@@ -178,6 +179,25 @@ def _run(job: _Job) -> list[list[list[End]]]:
             )
             for model, streams in zip(models, read, strict=True)
         ]  # fmt: skip
+
+
+def told_apart(names: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """The names, with the folder before those that several policies have, or else their source.
+
+    Example:
+        >>> told_apart(["execution", "execution"], ["out/a/execution.pt", "out/b/execution.pt"])
+        ['a/execution', 'b/execution']
+    """
+
+    def shared(told: Sequence[str], name: str) -> bool:
+        return len({s for n, s in zip(told, sources, strict=True) if n == name}) > 1
+
+    folders = [Path(source).parent.name for source in sources]
+    found = [
+        f"{folder}/{name}" if shared(names, name) and folder else name
+        for name, folder in zip(names, folders, strict=True)
+    ]
+    return [s if shared(found, name) else name for name, s in zip(found, sources, strict=True)]
 
 
 def load_policy(source: PolicySource) -> ExecutionModel:

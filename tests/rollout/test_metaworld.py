@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ from mirror_analysis.rollout import metaworld as module
 from mirror_analysis.rollout import rollout_outcomes
 from mirror_analysis.rollout.appearance import Look
 from mirror_analysis.rollout.lockstep import End
+from mirror_analysis.rollout.metaworld import told_apart
 
 TASK = "handle-press"
 
@@ -104,6 +107,20 @@ def test_outcomes_land_at_their_policy_task_and_seed(checkpoints, monkeypatch, t
 )  # fmt: skip
 def test_jobs_are_neither_long_nor_short(groups, episodes, each, workers, size):
     assert module._per_job(groups, episodes, each, workers) == size
+
+
+def test_policies_of_one_name_are_told_apart(checkpoints, monkeypatch, tmp_path):
+    fake(monkeypatch, lambda p, task, seed: p == 0)
+    copies = []
+    for folder in ("together", "apart"):
+        (tmp_path / folder).mkdir()
+        copies.append(tmp_path / folder / "execution.safetensors")
+        shutil.copy(checkpoints["policy"], copies[-1])
+    found = rollout_outcomes([*copies, checkpoints["other"]], tasks=[TASK], episodes=2, workers=1)
+    assert [o.policy for o in found] == ["together/execution", "apart/execution", "other"]
+    assert told_apart(["a", "a"], ["x/run/a.pt", "y/run/a.pt"]) == ["x/run/a.pt", "y/run/a.pt"]
+    assert told_apart(["a", "a", "b"], ["a", "run/a", "b"]) == ["a", "run/a", "b"]
+    assert told_apart(["a", "a"], ["run/a.pt", "run/a.pt"]) == ["a", "a"]  # one against itself
 
 
 def test_all_tasks_are_meant_where_none_is_named(checkpoints, monkeypatch):
