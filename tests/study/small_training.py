@@ -19,7 +19,13 @@ from mirror_analysis.study.training_effects.curves import LOSSES, curves
 from mirror_analysis.study.training_effects.describing import display_names, notes
 from mirror_analysis.study.training_effects.effects import effects
 from mirror_analysis.study.training_effects.findings import findings
-from mirror_analysis.study.training_effects.generalising import CROSSED, MIXED, NEW_TASKS, PLAIN
+from mirror_analysis.study.training_effects.generalising import (
+    CEILING,
+    CROSSED,
+    MIXED,
+    NEW_TASKS,
+    PLAIN,
+)
 from mirror_analysis.study.training_effects.readings import Reading, shares
 from mirror_analysis.study.training_effects.running import Given
 from mirror_analysis.study.training_effects.runs import (
@@ -128,6 +134,7 @@ class Simulated:
                 ("few_shot_accuracy", "", 0.6, {"model": "execution", "shots": "all"}),
                 ("probe_accuracy", "", 0.5, {"model": "execution", "setting": CROSSED}),
                 ("probe_accuracy", "", 0.2, {"model": "execution", "setting": MIXED}),
+                ("probe_accuracy", "", 0.8, {"model": "execution", "setting": CEILING}),
                 ("probe_accuracy", "task", 0.55, {"model": "observation", "setting": NEW_TASKS}),
             ):
                 if extra.get("maps", "").startswith("trained") and condition == "noise":

@@ -174,7 +174,7 @@ def test_probes_are_drawn_apart_from_those_put_elsewhere(drawn, evidence):
     assert titles(drawn["probes"].figure) == ["side, observation", "side, execution"]
     figure = drawn["elsewhere"].figure
     assert titles(figure) == ["probe, observation → execution", "the same, maps of shuffled pairs",
-                              "new tasks, observation"]  # fmt: skip
+                              "probe of its own, execution", "new tasks, observation"]  # fmt: skip
     told = {"model": "execution", "setting": "fitted on the other model"}
     expected = [evidence.one(c, "probe_accuracy", views, **told).value
                 for c in evidence.conditions for views in ("plain", "nuisance")]  # fmt: skip
@@ -266,7 +266,7 @@ def test_tables_say_the_scores(evidence, result):
     assert row[2].text.startswith(f"{own.value:.2f} [")
     assert made["elsewhere"].columns[1:] == [
         "probe, observation → execution", "the same, maps of shuffled pairs",
-        "new tasks, observation",
+        "probe of its own, execution", "new tasks, observation",
     ]  # fmt: skip
     assert made["few-shot"].columns[1:] == ["1 per class", "all per class"]
     assert [group.title for group in made["few-shot"].groups] == [
