@@ -14,7 +14,6 @@ from mirror_analysis.episodes.arrays import (
     Record,
     merge_manifest,
     read_records,
-    write_whole,
 )
 from mirror_analysis.episodes.collection import is_whole, settle
 from mirror_analysis.episodes.environment import Environment, versions
@@ -23,6 +22,7 @@ from mirror_analysis.errors import DefinitionError, StoreError
 from mirror_analysis.models.model import ExecutionModel
 from mirror_analysis.parallel import Progress, processes, serial
 from mirror_analysis.playing import RANDOM, Course, PolicySource, play, policy_source
+from mirror_analysis.writing import write_whole
 
 LARGEST_SEED = 200_000
 """Collections use the environment seeds below 2^31; those from there on belong to roll-outs."""

@@ -32,6 +32,7 @@ from mirror_analysis.models.model import Role
 from mirror_analysis.models.reference.family import ReferenceExecution, ReferenceObservation, save
 from mirror_analysis.models.trained import Origin, save_trained
 from mirror_analysis.provenance import record
+from mirror_analysis.writing import write_whole
 
 OBSERVATION, EXECUTION = "observation.safetensors", "execution.safetensors"
 MAPS, RECORD = "alignment.safetensors", "run.json"
@@ -161,9 +162,7 @@ def train_mirror(
         joint.alignment.save(out / MAPS)
     kept = Record(config, joint.curve, episodes.fingerprint, made.commit, made.packages,
                   time.monotonic() - started)  # fmt: skip
-    partial = out / f".{RECORD}.partial"
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(kept)))
-    partial.replace(out / RECORD)
+    write_whole(out / RECORD, msgspec.json.format(msgspec.json.encode(kept)))
     (out / STATE).unlink(missing_ok=True)  # twice the models, and of no more use
     return joint
 

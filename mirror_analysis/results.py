@@ -11,6 +11,7 @@ import msgspec
 from mirror_analysis.errors import FormatError, MissingFileError, UnknownNameError
 from mirror_analysis.notebook import shaded_table
 from mirror_analysis.provenance import Provenance
+from mirror_analysis.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -292,9 +293,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def save_result(result: Result, path: Path) -> None:
     """Writes `result.json` whole or not at all."""
-    temporary = path.with_suffix(".json.partial")
-    temporary.write_bytes(msgspec.json.encode(result))
-    temporary.replace(path)
+    write_whole(path, msgspec.json.encode(result))
 
 
 def load_result(path: str | Path) -> Result:

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from mirror_analysis.errors import ShapeError, StoreError
 from mirror_analysis.features import FeatureKey
+from mirror_analysis.writing import write_whole
 
 Row = tuple[str, int]
 """An episode's id and the environment step of the last frame seen."""
@@ -135,7 +135,7 @@ class FeatureStore:
                     f"{self.folder} is not a feature store but holds {sorted(strangers)[0]};"
                     " name a new or empty folder"
                 )
-            _write_whole(marker, msgspec.json.encode(_Marker()))
+            _write_durably(marker, msgspec.json.encode(_Marker()))
         try:
             found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -226,7 +226,7 @@ class FeatureStore:
         sha256 = hashlib.sha256(data).hexdigest()
         # Named by its content, so that two processes writing the same rows never meet.
         shard = f"{sha256[:32]}.safetensors"
-        _write_whole(folder / shard, data)
+        _write_durably(folder / shard, data)
         line = _Line(
             schema=_SCHEMA,
             key=key.folder,
@@ -281,17 +281,9 @@ class FeatureStore:
         return safetensors.numpy.load(data)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def _write_durably(path: Path, data: bytes) -> None:
     """Writes a file that is there whole or not at all, even after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, data)
     _sync(path.parent)
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(mirror_analysis.__file__).parent
 
 # Low to high; a module imports from its own part and from lower lines, never from its own line.
 ORDER = (
-    {"errors", "lazy", "notebook", "torchvision_shim"},
+    {"errors", "lazy", "notebook", "torchvision_shim", "writing"},
     {"provenance"},
     {"results"},
     {"definitions"},
@@ -46,6 +46,7 @@ REPORTING_SEES = {
     "training_definitions",
     "errors",
     "provenance",
+    "writing",
 }
 HEAVY = {"torch", "pandas", "matplotlib", "mujoco", "umap", "sklearn", "numba"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_catalog" not in path.parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,11 @@ from mirror_analysis.cli.options import (
     Include,
     Json,
     Limit,
+    MapsA,
+    MapsB,
     Out,
+    SettingsA,
+    SettingsB,
     Source,
     Trust,
     Workers,
@@ -47,22 +51,10 @@ def align(
     seeds: Annotated[int, typer.Option(min=1, help="Contrastive fits; numbers are means.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Updates at most.")] = 300,
     draws: Annotated[int, typer.Option(min=19, help="Permutations of the null.")] = 999,
-    map_a: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="INPUT_OF_A=EPISODE_STREAM, where their names differ."),
-    ] = None,
-    map_b: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="INPUT_OF_B=EPISODE_STREAM."),
-    ] = None,
-    set_a: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="family=NAME, calls=RULE, or an option of A's family."),
-    ] = None,
-    set_b: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="The same for B."),
-    ] = None,
+    map_a: MapsA = None,
+    map_b: MapsB = None,
+    set_a: SettingsA = None,
+    set_b: SettingsB = None,
     trust: Trust = None,
     limit: Limit = None,
     frames: Frames = None,

@@ -40,6 +40,22 @@ Settings = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--set", help="family=NAME, calls=RULE, or an option of the family."),
 ]
+MapsA = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--map-a", help="INPUT_OF_A=EPISODE_STREAM, where their names differ."),
+]
+MapsB = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--map-b", help="INPUT_OF_B=EPISODE_STREAM."),
+]
+SettingsA = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set-a", help="family=NAME, calls=RULE, or an option of A's family."),
+]
+SettingsB = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set-b", help="The same for B."),
+]
 Trust = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(help="A checkpoint whose own code may run, named exactly as it is given."),

@@ -15,7 +15,11 @@ from mirror_analysis.cli.options import (
     Include,
     Json,
     Limit,
+    MapsA,
+    MapsB,
     Out,
+    SettingsA,
+    SettingsB,
     Source,
     Trust,
     Workers,
@@ -30,22 +34,10 @@ def compare(
     out: Out,
     x_layer: Annotated[str, typer.Option(help="Declared layer of A; last but one if none.")] = "",
     y_layer: Annotated[str, typer.Option(help="Declared layer of B; last but one if none.")] = "",
-    map_a: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="INPUT_OF_A=EPISODE_STREAM, where their names differ."),
-    ] = None,
-    map_b: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="INPUT_OF_B=EPISODE_STREAM."),
-    ] = None,
-    set_a: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="family=NAME, calls=RULE, or an option of A's family."),
-    ] = None,
-    set_b: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="The same for B."),
-    ] = None,
+    map_a: MapsA = None,
+    map_b: MapsB = None,
+    set_a: SettingsA = None,
+    set_b: SettingsB = None,
     trust: Trust = None,
     limit: Limit = None,
     frames: Frames = None,

@@ -7,7 +7,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from mirror_analysis.cli.options import Device, Frames, Include, Json, Limit, Out, Source, Trust
+from mirror_analysis.cli.options import (
+    Device,
+    Frames,
+    Include,
+    Json,
+    Limit,
+    MapsA,
+    MapsB,
+    Out,
+    SettingsA,
+    SettingsB,
+    Source,
+    Trust,
+)
 from mirror_analysis.cli.terminal import emit, progress, table
 
 train = typer.Typer(
@@ -68,22 +81,10 @@ def mirror(
     layer_b: Annotated[str, typer.Option(help="Aligned layer of B.")] = "",
     task_a: Annotated[str, typer.Option(help="video-text or classification.")] = "",
     task_b: Annotated[str, typer.Option(help="regression, discretised or diffusion.")] = "",
-    map_a: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="INPUT_OF_A=EPISODE_STREAM, where their names differ."),
-    ] = None,
-    map_b: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="INPUT_OF_B=EPISODE_STREAM."),
-    ] = None,
-    set_a: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="family=NAME, calls=RULE, or an option of A's family."),
-    ] = None,
-    set_b: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="The same for B."),
-    ] = None,
+    map_a: MapsA = None,
+    map_b: MapsB = None,
+    set_a: SettingsA = None,
+    set_b: SettingsB = None,
     camera_a: Annotated[str, typer.Option(help="View of A from scratch.")] = "A",
     camera_b: Annotated[str, typer.Option(help="View of B from scratch.")] = "B",
     pairing: Annotated[

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import io
 import os
-import secrets
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from mirror_analysis.files.archives import Archive
 from mirror_analysis.files.npz import read_npz
 from mirror_analysis.files.places import contents, inside
 from mirror_analysis.provenance import sha256_file
+from mirror_analysis.writing import write_whole
 
 SUMMARY = "a folder of npz files with a manifest, as collecting writes it"
 MANIFEST = "manifest.jsonl"
@@ -334,20 +334,6 @@ def _mend_manifest(path: Path) -> list[Record]:
             if manifest.read(1) != b"\n":
                 manifest.write(b"\n")
     return records
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is complete or not there; folders above it are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

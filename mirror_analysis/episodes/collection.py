@@ -6,9 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from mirror_analysis.episodes.arrays import Record, write_whole
+from mirror_analysis.episodes.arrays import Record
 from mirror_analysis.errors import FormatError, MirrorError, StoreError
 from mirror_analysis.provenance import sha256_file
+from mirror_analysis.writing import write_whole
 
 SETTINGS = "collection.json"
 

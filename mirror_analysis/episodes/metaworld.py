@@ -31,6 +31,7 @@ from mirror_analysis.errors import (
     UnknownNameError,
 )
 from mirror_analysis.parallel import Progress, processes, serial
+from mirror_analysis.writing import write_whole
 
 __all__ = ["ATTEMPTS", "ROLLOUTS", "SPLITS", "TASKS", "TRIES", "collect", "environment_seed"]
 
@@ -226,7 +227,7 @@ class _Work:
                 f"{self._writer.folder / record.file} is damaged and does not come out as it was;"
                 " collect into another folder"
             )
-        arrays.write_whole(self._writer.folder / record.file, data)
+        write_whole(self._writer.folder / record.file, data)
 
     def _attempt(self, number: int, slots: Sequence[Slot]) -> tuple[Slot, Episode] | None:
         task, settings = self._simulator.task, self._collection

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirror_analysis.episodes import attempts
-from mirror_analysis.episodes.arrays import write_whole
 from mirror_analysis.episodes.attempts import Course, Slot
 from mirror_analysis.episodes.episode import Episode
 from mirror_analysis.episodes.simulator import Simulator
 from mirror_analysis.errors import FormatError, StreamError
 from mirror_analysis.files.places import contents
 from mirror_analysis.parallel import Progress, processes, serial
+from mirror_analysis.writing import write_whole
 
 PHASES = ("reach", "manipulate", "done")
 """What a moment of an episode belongs to."""

@@ -24,6 +24,7 @@ from mirror_analysis.reporting.training_effects import tables as training_tables
 from mirror_analysis.reporting.training_effects.evidence import TrainingEvidence
 from mirror_analysis.reporting.training_effects.figures import FIGURES as TRAINING_FIGURES
 from mirror_analysis.results import Finding, Result, Score, load_result
+from mirror_analysis.writing import write_whole
 
 _TEMPLATE = "report.html.j2"
 _TABLES = ("summary", "recall", "outcome", "differences", "headline")
@@ -93,8 +94,8 @@ def render_report(result: Result | Path, *, out: Path) -> Path:
     made = kind.tables
     place = files.folder(out / "tables")
     for table in made:
-        files.write(place / f"{table.name}.csv", to_csv(table).encode())
-        files.write(place / f"{table.name}.tex", to_latex(table).encode())
+        write_whole(place / f"{table.name}.csv", to_csv(table).encode())
+        write_whole(place / f"{table.name}.tex", to_latex(table).encode())
     for name in {*_TABLES, *training_tables.NAMES} - {table.name for table in made}:
         files.remove(place, name, ("csv", "tex"))
     page = template.render(
@@ -117,7 +118,7 @@ def render_report(result: Result | Path, *, out: Path) -> Path:
         version=wording.plain(result.provenance.version),
         study=wording.plain(result.study),
     )
-    files.write(out / "report.html", page.encode())
+    write_whole(out / "report.html", page.encode())
     return out / "report.html"
 
 
@@ -188,7 +189,7 @@ def _figures(
                 continue
             made = files.encode(drawn.figure)
             for ending, data in made.items():
-                files.write(place / f"{name}.{ending}", data)
+                write_whole(place / f"{name}.{ending}", data)
             pictures.append(_picture(drawn, made))
     return pictures, absent
 

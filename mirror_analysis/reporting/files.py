@@ -35,13 +35,6 @@ def folder(path: Path) -> Path:
     return path
 
 
-def write(path: Path, data: bytes) -> None:
-    """Puts a file in place at once, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
 def remove(place: Path, name: str, endings: tuple[str, ...]) -> None:
     """Takes away what an earlier result left under a name that this one cannot fill."""
     for ending in endings:

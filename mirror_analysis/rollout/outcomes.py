@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from mirror_analysis.errors import FormatError, MissingFileError, ShapeError
+from mirror_analysis.writing import write_whole
 
 
 class Outcomes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,9 +62,7 @@ def save_outcomes(outcomes: Outcomes, path: Path) -> None:
         outcomes: what to write.
         path: such as "rollouts/aligned-s0.json".
     """
-    temporary = path.with_suffix(".json.partial")
-    temporary.write_bytes(msgspec.json.encode(outcomes))
-    temporary.replace(path)
+    write_whole(path, msgspec.json.encode(outcomes))
 
 
 def load_outcomes(path: Path) -> Outcomes:

@@ -45,6 +45,7 @@ from mirror_analysis.study.material import Material
 from mirror_analysis.study.parts import fingerprint
 from mirror_analysis.study.running import nuisance_of
 from mirror_analysis.study.training_curves import draw_curves
+from mirror_analysis.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -355,6 +356,4 @@ def _write(report: AlignmentReport, folder: Path, kept: Path) -> None:
         ("scores.csv", report.frame.to_csv(index=False).encode()),
         ("alignment.json", msgspec.json.format(msgspec.json.encode(report), indent=1)),
     ):
-        partial = folder / f".{name}.partial"
-        partial.write_bytes(data)
-        partial.replace(folder / name)
+        write_whole(folder / name, data)

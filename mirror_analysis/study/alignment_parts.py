@@ -20,6 +20,7 @@ from mirror_analysis.features import Paired, Split, split
 from mirror_analysis.results import Comparison, Score
 from mirror_analysis.study.contrasts import Contrast
 from mirror_analysis.study.parts import shuffled_pairs
+from mirror_analysis.writing import write_whole
 
 CONTRASTIVE = "contrastive"
 ORDER = ("raw", "procrustes", "cca", "ridge_x_to_y", "ridge_y_to_x", CONTRASTIVE)
@@ -115,10 +116,7 @@ def names_of_fits(plan: AlignmentPlan) -> list[str]:
 def run(job: AlignmentJob) -> None:
     """Fits and judges one contrast and keeps what is found, whole or not at all."""
     found = list(_pair(job) if job.kind == "pair" else _grid(job))
-    job.file.parent.mkdir(parents=True, exist_ok=True)
-    partial = job.file.with_suffix(".partial")
-    partial.write_bytes(msgspec.msgpack.encode(found))
-    partial.replace(job.file)
+    write_whole(job.file, msgspec.msgpack.encode(found))
 
 
 def _grid(job: AlignmentJob) -> Iterator[Measured]:

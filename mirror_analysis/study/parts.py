@@ -27,6 +27,7 @@ from mirror_analysis.results import Comparison, Score
 from mirror_analysis.similarity.grid import grid
 from mirror_analysis.similarity.measures import Measure, load_measure
 from mirror_analysis.study.contrasts import Shuffle
+from mirror_analysis.writing import write_whole
 
 Kind = Literal["similarity", "alignment", "alignment grid", "outcome"]
 Rows = Literal["successes", "failures", "all"]
@@ -148,10 +149,7 @@ def _cost(job: Job) -> float:
 def run(job: Job) -> None:
     """Computes one part and keeps it, whole or not at all."""
     part = _KINDS[job.kind](job)
-    partial = job.file.with_suffix(".partial")
-    job.file.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(msgspec.msgpack.encode(part))
-    partial.replace(job.file)
+    write_whole(job.file, msgspec.msgpack.encode(part))
 
 
 def _similarity(job: Job) -> Part:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mirror_analysis.alignment.linear import Curve
 from mirror_analysis.reporting import style
+from mirror_analysis.writing import write_whole
 
 
 def draw_curves(curves: Sequence[Curve], seeds: Sequence[int], path: Path) -> None:
@@ -35,6 +36,4 @@ def draw_curves(curves: Sequence[Curve], seeds: Sequence[int], path: Path) -> No
         style.bare(axes)
         data = io.BytesIO()
         figure.savefig(data, format="png")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data.getvalue())
-    partial.replace(path)
+    write_whole(path, data.getvalue())

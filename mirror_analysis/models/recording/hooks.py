@@ -98,34 +98,62 @@ def record(
     for name in infos:
         if name not in taps:
             raise UnknownNameError("tap", name, taps)
-    recording = Recording(infos)
+    with hooked(
+        {name: taps[name] for name in infos},
+        infos,
+        lambda tensor, info: pool(tensor, info, pooling, episodes=episodes, time=time),
+        otherwise="tap another module",
+    ) as recording:
+        yield recording
+
+
+@contextmanager
+def hooked(
+    modules: Mapping[str, torch.nn.Module],
+    layers: Mapping[str, LayerInfo],
+    keep: Callable[[Tensor, LayerInfo], Tensor],
+    *,
+    otherwise: str,
+) -> Iterator[Recording]:
+    """Keeps something of each layer's output in a forward pass made inside the block.
+
+    Args:
+        modules: layer name -> module whose output is that layer.
+        layers: layer name -> what it declares.
+        keep: what is kept of a layer's first tensor.
+        otherwise: what to do where an output holds no tensor, for the words of the error.
+
+    Raises:
+        HookError: from inside the pass, if a layer gives something other than it declares.
+    """
+    recording = Recording(layers)
     with ExitStack() as stack:
         # Compiled code does not see hooks that are newer than itself. Where dynamo was never
         # imported nothing is compiled, and importing it for this would take seconds.
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        for name, info in infos.items():
-            hook = _hook(recording, info, pooling, episodes, time)
-            handle = unwrap(taps[name]).register_forward_hook(hook)
-            stack.callback(handle.remove)
+        for name, info in layers.items():
+            hook = _hook(recording, info, keep, otherwise)
+            stack.callback(unwrap(modules[name]).register_forward_hook(hook).remove)
         yield recording
 
 
 def _hook(
-    recording: Recording, info: LayerInfo, pooling: Pooling, episodes: int, time: int
-) -> Callable[[torch.nn.Module, Any, Any], None]:
+    recording: Recording, info: LayerInfo, keep: Callable[[Tensor, LayerInfo], Tensor],
+    otherwise: str,
+) -> Callable[[torch.nn.Module, Any, Any], None]:  # fmt: skip
     def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        def pooled() -> Tensor:
+        def kept() -> Tensor:
             tensor = first_tensor(output)
             if tensor is None:
                 raise HookError(
                     f"layer '{info.name}' ({type(module).__name__}) gave a"
                     f" {type(output).__name__} without a floating-point tensor of two or more"
-                    " axes; tap another module"
+                    f" axes; {otherwise}"
                 )
-            return pool(tensor, info, pooling, episodes=episodes, time=time)
+            return keep(tensor, info)
 
-        recording.add(info.name, pooled)
+        recording.add(info.name, kept)
 
     return hook
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +13,8 @@ from torch import Tensor
 
 from mirror_analysis.errors import DefinitionError, HookError, ShapeError, UnknownNameError
 from mirror_analysis.models.model import EpisodeLike, LayerInfo, Model
-from mirror_analysis.models.recording.hooks import Recording, first_tensor, unwrap
-from mirror_analysis.models.recording.pooling import Pooling
+from mirror_analysis.models.recording.hooks import hooked
+from mirror_analysis.models.recording.pooling import Pooling, by_episode, tokens
 from mirror_analysis.models.structure.discovery import evenly_spaced
 from mirror_analysis.models.watching import Watching
 
@@ -86,14 +83,12 @@ def run_live(
     if layer not in infos:
         raise UnknownNameError(f"layer of {model.name}", layer, infos)
     info, frames = infos[layer], len(episodes[0].steps)
-    recording = Recording({layer: info})
-    with ExitStack() as stack:
-        # Compiled code does not see hooks that are newer than itself.
-        if "torch._dynamo" in sys.modules:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        hook = _hook(recording, info, pooling, len(episodes), frames)
-        handle = unwrap(model.taps()[layer]).register_forward_hook(hook)
-        stack.callback(handle.remove)
+    with hooked(
+        {layer: model.taps()[layer]},
+        {layer: info},
+        lambda tensor, _: _over_space(tensor, info, pooling, episodes=len(episodes), frames=frames),
+        otherwise="train on another layer",
+    ) as recording:
         output = model.forward_batch(episodes)
     kept = recording.features()[layer]
     cut = kept.is_inference() or (not kept.requires_grad and _all_trained(model))
@@ -112,31 +107,11 @@ def _all_trained(model: Model) -> bool:
     return all(p.requires_grad for p in model.module.parameters() if p.is_floating_point())
 
 
-def _hook(
-    recording: Recording, info: LayerInfo, pooling: Pooling, episodes: int, frames: int
-) -> Callable[[torch.nn.Module, Any, Any], None]:
-    def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        def kept() -> Tensor:
-            tensor = first_tensor(output)
-            if tensor is None:
-                raise HookError(
-                    f"layer '{info.name}' ({type(module).__name__}) gave a"
-                    f" {type(output).__name__} without a floating-point tensor of two or more"
-                    " axes; train on another layer"
-                )
-            return _over_space(tensor, info, pooling, episodes=episodes, frames=frames)
-
-        recording.add(info.name, kept)
-
-    return hook
-
-
 def _over_space(
     output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, frames: int
 ) -> Tensor:
     """[episode, place, feature], or [episode, feature] without time; its graph is kept."""
     axes, time = info.axes.split(), info.frames or frames
-    folded = "episode*time" in axes
     expected = {
         "episode*time": episodes * time,
         "episode": episodes,
@@ -154,21 +129,9 @@ def _over_space(
             f"'{pooling}' gives no single vector of the width of layer '{info.name}'; needed time"
             " mean or last, and space mean, cls or patches"
         )
-    first = axes.index("episode*time" if folded else "episode")
-    axes.insert(0, axes.pop(first))
-    x = output.movedim(first, 0)
-    if folded:
-        x = x.reshape(episodes, time, *x.shape[1:])
-        axes = ["episode", "time", *axes[1:]]
+    x, axes = by_episode(output, axes, episodes=episodes, time=time)
     if "token" in axes and pooling.space != "mean":
-        if pooling.space == "cls" and not info.prefix:
-            raise ShapeError(
-                f"layer '{info.name}' has no class token; '{pooling}' needs one, so use 'mean'"
-            )
-        axis = axes.index("token")
-        start = 0 if pooling.space == "cls" else info.prefix
-        length = 1 if pooling.space == "cls" else x.shape[axis] - info.prefix
-        x = x.narrow(axis, start, length)
+        x = tokens(x, axes.index("token"), info, pooling)
     order = [axes.index(axis) for axis in ("episode", "time", "channel") if axis in axes]
     rest = [i for i in range(x.ndim) if i not in order]
     x = x.permute(*order, *rest).flatten(len(order)) if rest else x.permute(*order)

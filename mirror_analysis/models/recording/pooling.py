@@ -83,12 +83,7 @@ def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, ti
     """
     axes, stored, time = info.axes.split(), time, info.frames or time
     _check(output, axes, info, episodes=episodes, time=time)
-    first = next(i for i, axis in enumerate(axes) if axis.startswith("episode"))
-    axes.insert(0, axes.pop(first))
-    x = output.detach().movedim(first, 0)
-    if axes[0] == "episode*time":
-        x = x.reshape(episodes, time, *x.shape[1:])
-        axes = ["episode", "time", *axes[1:]]
+    x, axes = by_episode(output.detach(), axes, episodes=episodes, time=time)
     if "time" in axes and pooling.time == "last":
         x = x.select(axes.index("time"), -1)
         axes.remove("time")
@@ -103,7 +98,7 @@ def pool(output: Tensor, info: LayerInfo, pooling: Pooling, *, episodes: int, ti
             " pool it; use space 'mean' or leave the layer out"
         )
     if "token" in axes and pooling.space in ("cls", "patches"):
-        x = _tokens(x, axes.index("token"), info, pooling)
+        x = tokens(x, axes.index("token"), info, pooling)
     kept = ("episode", "channel") if cells == 1 else ("episode", "channel", "height", "width")
     pooled = [i for i, axis in enumerate(axes) if axis not in kept]
     precision = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -131,7 +126,22 @@ def _steps(x: Tensor, axes: list[str], info: LayerInfo, *, time: int) -> tuple[T
     return x, [axis for axis in axes if axis != "time"]
 
 
-def _tokens(x: Tensor, axis: int, info: LayerInfo, pooling: Pooling) -> Tensor:
+def by_episode(x: Tensor, axes: list[str], *, episodes: int, time: int) -> tuple[Tensor, list[str]]:
+    """The output with episodes as its first axis, time as its second where the two were one."""
+    first = next(i for i, axis in enumerate(axes) if axis.startswith("episode"))
+    axes = [axes[first], *axes[:first], *axes[first + 1 :]]
+    x = x.movedim(first, 0)
+    if axes[0] == "episode*time":
+        return x.reshape(episodes, time, *x.shape[1:]), ["episode", "time", *axes[1:]]
+    return x, axes
+
+
+def tokens(x: Tensor, axis: int, info: LayerInfo, pooling: Pooling) -> Tensor:
+    """The class token or those after the prefix, as the pooling asks.
+
+    Raises:
+        ShapeError: if the class token is asked for and there is none.
+    """
     if pooling.space == "cls" and not info.prefix:
         raise ShapeError(
             f"layer '{info.name}' has no class token; '{pooling}' needs one, so use space 'mean'"

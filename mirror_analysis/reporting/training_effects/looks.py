@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,36 +12,20 @@ from mirror_analysis.reporting.style import Mark
 from mirror_analysis.reporting.training_effects.evidence import RECOGNITION, TrainingEvidence
 from mirror_analysis.reporting.training_effects.marks import condition_marks
 from mirror_analysis.reporting.training_effects.points import in_points
-from mirror_analysis.results import Parameter, Score
+from mirror_analysis.reporting.training_effects.rows import Panel, Scores, known
 
 _NAME = "looks"
 _TITLE = "Under another look of the scene"
 _FITTED = "fitted on plain videos"
 _ROW = 0.42  # inches
 
-
-@dataclass(frozen=True)
-class Panel:
-    """What a panel shows: a number of every condition and look."""
-
-    title: str
-    measure: str
-    details: tuple[tuple[str, Parameter], ...] = ()
-
-    def of(self, evidence: TrainingEvidence, condition: str, look: str) -> Score | None:
-        """The number of a condition."""
-        return evidence.one(condition, self.measure, look, "", **dict(self.details))
-
-
 PANELS = (
     Panel("Recognition, observation", RECOGNITION),
     *(
-        Panel(f"Probe, {model}", "probe_accuracy", (("model", model), ("setting", _FITTED)))
+        Panel(f"Probe, {model}", "probe_accuracy", "", (("model", model), ("setting", _FITTED)))
         for model in ("observation", "execution")
     ),
 )
-
-_Found = dict[tuple[str, str], Score]
 
 
 def looks(evidence: TrainingEvidence) -> list[str]:
@@ -55,7 +37,7 @@ def looks(evidence: TrainingEvidence) -> list[str]:
 def draw(evidence: TrainingEvidence) -> Drawing | Absent:
     """A panel per number, a row per look, a mark per condition."""
     rows = looks(evidence)
-    panels = {p: found for p in PANELS if (found := _found(evidence, p, rows))}
+    panels = known(evidence, PANELS, rows)
     if not rows or not panels:
         return Absent(_NAME, _TITLE, "the result has no numbers under another look of the scene")
     marks = condition_marks(evidence)
@@ -79,17 +61,8 @@ def draw(evidence: TrainingEvidence) -> Drawing | Absent:
     return Drawing(_NAME, _TITLE, figure, _caption(evidence, panels), _alt(evidence, panels))
 
 
-def _found(evidence: TrainingEvidence, panel: Panel, rows: list[str]) -> _Found:
-    found = {
-        (condition, look): panel.of(evidence, condition, look)
-        for condition in evidence.conditions
-        for look in rows
-    }
-    return {key: s for key, s in found.items() if s is not None and s.value is not None}
-
-
 def _draw_panel(
-    axes: Axes, rows: list[str], shown: list[str], found: _Found, marks: dict[str, Mark]
+    axes: Axes, rows: list[str], shown: list[str], found: Scores, marks: dict[str, Mark]
 ) -> None:
     step = 0.8 / max(len(shown), 1)
     for at, look in enumerate(rows):
@@ -106,7 +79,7 @@ def _draw_panel(
     style.bare(axes)
 
 
-def _caption(evidence: TrainingEvidence, panels: dict[Panel, _Found]) -> str:
+def _caption(evidence: TrainingEvidence, panels: dict[Panel, Scores]) -> str:
     scores = [s for found in panels.values() for s in found.values()]
     meaning = wording.intervals(scores)
     target = wording.plain(evidence.generalisation.get("target", "label"))
@@ -119,7 +92,7 @@ def _caption(evidence: TrainingEvidence, panels: dict[Panel, _Found]) -> str:
     )
 
 
-def _alt(evidence: TrainingEvidence, panels: dict[Panel, _Found]) -> str:
+def _alt(evidence: TrainingEvidence, panels: dict[Panel, Scores]) -> str:
     words = []
     for panel, found in panels.items():
         words.append(f"{panel.title}:")

@@ -59,17 +59,20 @@ class Frame:
     axis: str = ""
 
 
-_Scores = dict[tuple[str, str], Score]
+Scores = dict[tuple[str, str], Score]
+"""(condition, views) -> number."""
 
 
-def known(evidence: TrainingEvidence, panels: Sequence[Panel]) -> dict[Panel, _Scores]:
+def known(
+    evidence: TrainingEvidence, panels: Sequence[Panel], views: Sequence[str] = VIEWS
+) -> dict[Panel, Scores]:
     """Panel -> (condition, views) -> number, of those panels that have any."""
-    found = {panel: _scores(evidence, panel) for panel in panels}
+    found = {panel: _scores(evidence, panel, views) for panel in panels}
     return {panel: scores for panel, scores in found.items() if scores}
 
 
 def draw_rows(
-    evidence: TrainingEvidence, panels: dict[Panel, _Scores], frame: Frame, *, across: int = 4
+    evidence: TrainingEvidence, panels: dict[Panel, Scores], frame: Frame, *, across: int = 4
 ) -> Drawing:
     """The figure.
 
@@ -98,17 +101,17 @@ def draw_rows(
     return Drawing(frame.name, frame.title, figure, _caption(panels, frame), _alt(evidence, panels))
 
 
-def _scores(evidence: TrainingEvidence, panel: Panel) -> _Scores:
+def _scores(evidence: TrainingEvidence, panel: Panel, views: Sequence[str]) -> Scores:
     found = {
-        (condition, views): panel.of(evidence, condition, views)
+        (condition, view): panel.of(evidence, condition, view)
         for condition in evidence.conditions
-        for views in VIEWS
+        for view in views
     }
     return {key: s for key, s in found.items() if s is not None and s.value is not None}
 
 
 def _draw_panel(
-    axes: Axes, evidence: TrainingEvidence, shown: list[Condition], found: _Scores
+    axes: Axes, evidence: TrainingEvidence, shown: list[Condition], found: Scores
 ) -> None:
     values = [s.value for s in found.values() if s.value is not None]
     for at, condition in enumerate(shown):
@@ -139,7 +142,7 @@ def _draw_panel(
     style.bare(axes)
 
 
-def _legend(figure: Figure, shown: list[Condition], panels: dict[Panel, _Scores]) -> None:
+def _legend(figure: Figure, shown: list[Condition], panels: dict[Panel, Scores]) -> None:
     handles = [
         Line2D([], [], color=style.ROLES[role].color, marker=style.ROLES[role].marker,
                markersize=4, linewidth=1.0, label=WORDS.get(role, role))
@@ -160,14 +163,14 @@ def _legend(figure: Figure, shown: list[Condition], panels: dict[Panel, _Scores]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, columnspacing=1.4)
 
 
-def _caption(panels: dict[Panel, _Scores], frame: Frame) -> str:
+def _caption(panels: dict[Panel, Scores], frame: Frame) -> str:
     scores = [s for found in panels.values() for s in found.values()]
     meaning = wording.intervals(scores)
     text = f"{frame.caption} Lines: trained apart, plain videos (solid) and with nuisance (dotted)."
     return text + (f" Bars: {meaning}." if meaning else "") + f" {wording.units(scores)} per seed."
 
 
-def _alt(evidence: TrainingEvidence, panels: dict[Panel, _Scores]) -> str:
+def _alt(evidence: TrainingEvidence, panels: dict[Panel, Scores]) -> str:
     words = []
     for panel, found in panels.items():
         words.append(f"{panel.title}:")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from mirror_analysis.reporting import wording
 from mirror_analysis.reporting.tables import Cell, Group, Notes, Table
@@ -173,66 +174,73 @@ def _panelled(
     evidence: TrainingEvidence, words: tuple[str, str, str], panels: Sequence[Panel]
 ) -> Table:
     """A column per panel, a group of rows per view; words are name, title and caption."""
-    notes, scores, groups = Notes(), [], []
+    groups = {}
     for views in VIEWS:
-        rows = []
-        for name in evidence.conditions:
-            found = [panel.of(evidence, name, views) for panel in panels]
-            scores += [s for s in found if s is not None]
-            if any(found):
-                rows.append([Cell(evidence.title(name)), *(_measured(notes, s, 2) for s in found)])
-        if rows:
-            label = wording.condition_label(views)
-            groups.append(Group(label[:1].upper() + label[1:], rows))
-    name, title, caption = words
-    columns = ["Condition", *(panel.title for panel in panels)]
-    caption += f" In brackets: {wording.intervals(scores) or 'no intervals'}."
-    return Table(name, title, caption, columns, groups, notes.reasons, scores)
+        label = wording.condition_label(views)
+        groups[label[:1].upper() + label[1:]] = [
+            partial(panel.of, evidence, views=views) for panel in panels
+        ]
+    return _by_condition(evidence, words, [panel.title for panel in panels], groups)
 
 
 def _few_shot(evidence: TrainingEvidence) -> Table:
-    notes, groups = Notes(), []
-    scores: list[Score] = []
+    groups: dict[str, list[_Column]] = {}
     counts: list[str] = []
     for model, views in itertools.product(few_shot.MODELS, VIEWS):
         curves = few_shot.curves(evidence, model, views)
-        rows = []
-        for name, curve in curves.items():
-            counts = counts or [count for count, _ in curve]
-            told = dict(curve)
-            scores += told.values()
-            cells = [_measured(notes, told.get(count), 2) for count in counts]
-            rows.append([Cell(evidence.title(name)), *cells])
-        if rows:
-            groups.append(Group(f"{model} model, {wording.condition_label(views)}", rows))
-    columns = ["Condition", *(f"{count} per class" for count in counts)]
+        told = {name: dict(curve) for name, curve in curves.items()}
+        counts = counts or list(next(iter(told.values()), {}))
+        groups[f"{model} model, {wording.condition_label(views)}"] = [
+            partial(_at, told, count) for count in counts
+        ]
     caption = (
         "Share of test episodes that are named right from so many labelled episodes of each class,"
-        f" by the nearest class mean. In brackets: {wording.intervals(scores) or 'no intervals'}."
+        " by the nearest class mean."
     )
-    title = "From few labelled episodes"
-    return Table("few-shot", title, caption, columns, groups, notes.reasons, scores)
+    words = ("few-shot", "From few labelled episodes", caption)
+    return _by_condition(evidence, words, [f"{count} per class" for count in counts], groups)
+
+
+def _at(told: Mapping[str, Mapping[str, Score]], count: str, name: str) -> Score | None:
+    return told.get(name, {}).get(count)
 
 
 def _looks(evidence: TrainingEvidence) -> Table:
-    notes, scores, groups = Notes(), [], []
     asked = looks.looks(evidence)
-    for panel in looks.PANELS:
+    groups = {
+        panel.title: [partial(panel.of, evidence, views=look) for look in asked]
+        for panel in looks.PANELS
+    }
+    caption = (
+        "Share of test episodes that are named right under looks of the scene that nothing was"
+        " trained or fitted under."
+    )
+    words = ("looks", "Under another look of the scene", caption)
+    return _by_condition(evidence, words, [wording.condition_label(look) for look in asked], groups)
+
+
+_Column = Callable[[str], Score | None]
+"""The number of a condition."""
+
+
+def _by_condition(
+    evidence: TrainingEvidence, words: tuple[str, str, str], titles: Sequence[str],
+    groups: Mapping[str, Sequence[_Column]],
+) -> Table:  # fmt: skip
+    """A row per condition that has any number, in groups of the same columns."""
+    notes, scores, made = Notes(), [], []
+    for heading, columns in groups.items():
         rows = []
         for name in evidence.conditions:
-            found = [panel.of(evidence, name, look) for look in asked]
+            found = [column(name) for column in columns]
             scores += [s for s in found if s is not None]
             if any(found):
                 rows.append([Cell(evidence.title(name)), *(_measured(notes, s, 2) for s in found)])
-        if rows and asked:
-            groups.append(Group(panel.title, rows))
-    columns = ["Condition", *(wording.condition_label(look) for look in asked)]
-    caption = (
-        "Share of test episodes that are named right under looks of the scene that nothing was"
-        f" trained or fitted under. In brackets: {wording.intervals(scores) or 'no intervals'}."
-    )
-    title = "Under another look of the scene"
-    return Table("looks", title, caption, columns, groups, notes.reasons, scores if asked else [])
+        if rows:
+            made.append(Group(heading, rows))
+    name, title, caption = words
+    caption += f" In brackets: {wording.intervals(scores) or 'no intervals'}."
+    return Table(name, title, caption, ["Condition", *titles], made, notes.reasons, scores)
 
 
 def _by_role(evidence: TrainingEvidence) -> Iterator[tuple[str, list[str]]]:

@@ -40,6 +40,7 @@ from mirror_analysis.study.training_effects.probes import probe_readings
 from mirror_analysis.study.training_effects.readings import Part, Reading, from_comparison, shares
 from mirror_analysis.study.training_effects.runs import FILES, MAPS, Run
 from mirror_analysis.training_definitions import TrainingStudyDefinition
+from mirror_analysis.writing import write_whole
 
 _SOURCES = (
     "generalising.py",
@@ -325,8 +326,4 @@ def _read(file: Path) -> Part | None:
 
 
 def _keep(job: MeasureJob) -> None:
-    part = measure(job)
-    partial = job.file.with_suffix(f".{job.run.name}.partial")
-    job.file.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(msgspec.msgpack.encode(part))
-    partial.replace(job.file)
+    write_whole(job.file, msgspec.msgpack.encode(measure(job)))

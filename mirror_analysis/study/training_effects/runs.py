@@ -12,6 +12,7 @@ from mirror_analysis.episodes import Episodes
 from mirror_analysis.errors import MissingFileError, StoreError
 from mirror_analysis.parallel import processes
 from mirror_analysis.training_definitions import TrainingSection, TrainingStudyDefinition
+from mirror_analysis.writing import write_whole
 
 FILES = ("observation.safetensors", "execution.safetensors")
 """What training leaves in the folder of a run."""
@@ -211,6 +212,5 @@ def _train(work: tuple[RunJob, Train]) -> None:
             raise MissingFileError(
                 f"training {job.run.name} left no {name} in {job.folder}; run the study again"
             )
-    partial = job.folder / f".{RECORD}.partial"
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(Record(job.settings, curve))))
-    partial.replace(job.folder / RECORD)
+    record = Record(job.settings, curve)
+    write_whole(job.folder / RECORD, msgspec.json.format(msgspec.json.encode(record)))
